@@ -1,0 +1,88 @@
+//! The project's own commands.
+//!
+//! `cargo xtask test` passes all tests: it checks what is needed, builds, makes the Python runtime ready, runs every
+//! test of the workspace and closes with a summary that counts what was skipped and why. In CI (`CI=true`) it fails on
+//! a skip that could have been avoided.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let result = match words.first().map(String::as_str) {
+        Some("test") => test(words.get(1..).unwrap_or_default()),
+        Some("check") => check(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER…] | check")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).args(words);
+    command
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("failed to start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Formatting and lints.
+fn check() -> Result<()> {
+    run(cargo(&["fmt", "--all", "--check"]))?;
+    run(cargo(&["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+fn test(filter: &[String]) -> Result<()> {
+    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    // The corpus lies beside the repository where there is one.
+    let corpus = std::env::var_os("CAPIBARA_CORPUS").map(PathBuf::from).or_else(|| {
+        let beside = repository().parent()?.join("shared/corpus");
+        beside.join("manifest.jsonl").is_file().then_some(beside)
+    });
+    run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
+    for variant in [&["run", "--release", "--quiet", "--", "runtime", "install", "python"][..], &[
+        "run", "--release", "--quiet", "--", "runtime", "install", "python", "--live",
+    ]] {
+        run(cargo(variant))?;
+    }
+    let skips = repository().join("target").join("skipped-tests.txt");
+    let _ = std::fs::remove_file(&skips);
+    let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    if let Some(filter) = filter.first() {
+        tests.arg(filter);
+    }
+    tests.env("CAPIBARA_TEST_SKIPS", &skips);
+    if let Some(corpus) = &corpus {
+        tests.env("CAPIBARA_CORPUS", corpus);
+    }
+    let result = run(tests);
+    let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
+    let count = skipped.lines().count();
+    println!("skipped: {count}");
+    skipped.lines().for_each(|line| println!("  {line}"));
+    result?;
+    let avoidable = skipped.lines().filter(|line| !line.contains("unavailable: ")).count();
+    if ci && avoidable > 0 {
+        bail!("{avoidable} skips could have been avoided here");
+    }
+    println!("all tests passed");
+    Ok(())
+}
