@@ -1,0 +1,200 @@
+//! Policies and the presets that ship with the program.
+
+use serde::Deserialize;
+
+use crate::{LimitKind, Limits, LimitsChange};
+
+/// The presets, strictest first: name and data file.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("strict", include_str!("presets/strict.yaml")),
+    ("moderate", include_str!("presets/moderate.yaml")),
+    ("permissive", include_str!("presets/permissive.yaml")),
+];
+
+/// What command-line flags and callers may do to the limits of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlagsMay {
+    /// Lower limits, never raise them.
+    Narrow,
+    /// Set limits to anything.
+    Set,
+}
+
+/// What a run may do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Name of the preset or file.
+    pub name: String,
+    /// Whether flags may raise limits.
+    pub flags: FlagsMay,
+    /// Whether a run may use real clocks, real sleeps and system randomness (`--live`).
+    pub live: bool,
+    /// The bounds of a run.
+    pub limits: Limits,
+}
+
+/// A policy that cannot be had, or a change it does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// No preset has this name.
+    #[error("there is no policy named `{name}`; the presets are strict, moderate and permissive")]
+    UnknownName {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The document does not describe a policy.
+    #[error("policy `{name}` cannot be read: {message}")]
+    Malformed {
+        /// Name of the policy.
+        name: String,
+        /// What the parser found, with line and column.
+        message: String,
+    },
+    /// A limit would be raised under a policy that only lets it be lowered.
+    #[error("policy `{policy}` allows {limit} up to {allowed}, and {asked} was asked for; it can only be lowered")]
+    Widens {
+        /// Name of the policy.
+        policy: String,
+        /// Which limit.
+        limit: LimitKind,
+        /// What the policy allows.
+        allowed: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// Real clocks and randomness under a policy that refuses them.
+    #[error("policy `{policy}` does not allow live runs (real clocks and system randomness)")]
+    RefusesLive {
+        /// Name of the policy.
+        policy: String,
+    },
+}
+
+impl Policy {
+    /// The preset of that name.
+    ///
+    /// # Errors
+    /// [`PolicyError::UnknownName`].
+    pub fn preset(name: &str) -> Result<Self, PolicyError> {
+        let (_, text) = PRESETS
+            .iter()
+            .find(|(preset, _)| *preset == name)
+            .ok_or_else(|| PolicyError::UnknownName { name: name.into() })?;
+        Self::parse(name, text)
+    }
+
+    /// Reads a policy document (YAML).
+    ///
+    /// # Errors
+    /// [`PolicyError::Malformed`], with line and column.
+    pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
+        serde_saphyr::from_str(text)
+            .map_err(|error| PolicyError::Malformed { name: name.into(), message: error.to_string() })
+    }
+
+    /// Applies what a caller asks for.
+    ///
+    /// # Errors
+    /// [`PolicyError::Widens`] if the policy lets flags only narrow and `change` would raise a limit.
+    pub fn apply(&mut self, change: &LimitsChange) -> Result<(), PolicyError> {
+        let narrow_only = self.flags == FlagsMay::Narrow;
+        let refuse = |limit: LimitKind, allowed: String, asked: String| {
+            Err(PolicyError::Widens { policy: self.name.clone(), limit, allowed, asked })
+        };
+        let limits = &self.limits;
+        if let (true, Some(asked), Some(allowed)) = (narrow_only, change.fuel, limits.fuel)
+            && asked > allowed
+        {
+            return refuse(LimitKind::Fuel, allowed.to_string(), asked.to_string());
+        }
+        if let (true, Some(asked)) = (narrow_only, change.wall_time)
+            && asked > limits.wall_time
+        {
+            let show = |d| humantime::format_duration(d).to_string();
+            return refuse(LimitKind::WallTime, show(limits.wall_time), show(asked));
+        }
+        for (limit, asked, allowed) in [
+            (LimitKind::Memory, change.memory, limits.memory),
+            (LimitKind::Output, change.output, limits.output),
+        ] {
+            if let (true, Some(asked)) = (narrow_only, asked)
+                && asked > allowed
+            {
+                let show = |bytes| bytesize::ByteSize(bytes).to_string();
+                return refuse(limit, show(allowed), show(asked));
+            }
+        }
+        let limits = &mut self.limits;
+        limits.fuel = change.fuel.or(limits.fuel);
+        limits.wall_time = change.wall_time.unwrap_or(limits.wall_time);
+        limits.memory = change.memory.unwrap_or(limits.memory);
+        limits.output = change.output.unwrap_or(limits.output);
+        Ok(())
+    }
+
+    /// Whether a live run is allowed.
+    ///
+    /// # Errors
+    /// [`PolicyError::RefusesLive`].
+    pub fn check_live(&self) -> Result<(), PolicyError> {
+        if self.live { Ok(()) } else { Err(PolicyError::RefusesLive { policy: self.name.clone() }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn presets_have_the_documented_limits() {
+        let row = |name: &str| {
+            let policy = Policy::preset(name).unwrap();
+            assert_eq!(policy.name, name);
+            let l = policy.limits;
+            (l.wall_time.as_secs(), l.fuel, l.memory >> 20, l.output >> 20, l.bytes_written >> 20, l.files, l.descriptors)
+        };
+        assert_eq!(row("strict"), (5, Some(100_000_000_000), 128, 1, 16, 100, 32));
+        assert_eq!(row("moderate"), (30, Some(1_000_000_000_000), 512, 16, 256, 1_000, 128));
+        assert_eq!(row("permissive"), (300, None, 2048, 64, 2048, 10_000, 256));
+    }
+
+    #[test]
+    fn moderate_is_the_default() {
+        assert_eq!(Policy::preset("moderate").unwrap().limits, Limits::default());
+    }
+
+    #[test]
+    fn strict_only_narrows() {
+        let lower = LimitsChange { wall_time: Some(Duration::from_secs(1)), fuel: Some(5), ..Default::default() };
+        let mut strict = Policy::preset("strict").unwrap();
+        strict.apply(&lower).unwrap();
+        assert_eq!((strict.limits.wall_time, strict.limits.fuel), (Duration::from_secs(1), Some(5)));
+        for wider in [
+            LimitsChange { wall_time: Some(Duration::from_secs(60)), ..Default::default() },
+            LimitsChange { fuel: Some(u64::MAX), ..Default::default() },
+            LimitsChange { memory: Some(1 << 30), ..Default::default() },
+            LimitsChange { output: Some(1 << 30), ..Default::default() },
+        ] {
+            let mut strict = Policy::preset("strict").unwrap();
+            let before = strict.clone();
+            assert!(matches!(strict.apply(&wider), Err(PolicyError::Widens { .. })), "{wider:?}");
+            assert_eq!(strict, before);
+            Policy::preset("moderate").unwrap().apply(&wider).unwrap();
+        }
+        assert!(strict.check_live().is_err());
+        Policy::preset("moderate").unwrap().check_live().unwrap();
+    }
+
+    #[test]
+    fn malformed_documents_name_the_place() {
+        let text = PRESETS[0].1.replace("memory: 128MiB", "memory: 128");
+        let message = Policy::parse("mine", &text).unwrap_err().to_string();
+        assert!(message.contains("no unit") && message.contains("mine"), "{message}");
+        let text = PRESETS[0].1.replace("memory:", "memmory:");
+        assert!(Policy::parse("mine", &text).unwrap_err().to_string().contains("memmory"));
+    }
+}
