@@ -1,0 +1,263 @@
+"""Guest side of the Python runtime: what is done once before the memory image is taken, and what every run does.
+
+Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m) and `finish` in each run.
+A run is measured in microseconds: whatever can be done in `warm` is not done in `prepare`, and each page written costs.
+"""
+
+import gc
+import os
+import posix
+import sys
+from importlib.machinery import FrozenImporter, PathFinder, SourceFileLoader
+
+# Frames of these files at the top of a traceback are ours and are not shown.
+OWN_FILES = frozenset({"<frozen _capibara_boot>", "<frozen runpy>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"})
+
+# Imported before the image is taken, so that scripts find them ready.
+PRELOADED = """
+abc argparse array ast asyncio base64 binascii bisect bz2 calendar codecs collections collections.abc concurrent.futures
+concurrent.futures.thread contextlib copy csv dataclasses datetime decimal email.message email.utils encodings.ascii encodings.idna
+encodings.latin_1 encodings.utf_8 enum errno fnmatch fractions functools glob gzip hashlib heapq hmac html inspect io itertools json keyword
+linecache locale logging lzma math multiprocessing numbers operator pathlib pickle platform pprint queue random re runpy secrets select
+selectors shutil signal socket sqlite3 stat statistics string struct subprocess tempfile textwrap threading time timeit tokenize tomllib
+traceback types typing unicodedata unittest urllib.parse uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo
+""".split()
+
+SANDBOX = "in the Capibara sandbox"
+
+# Modules that a Python on an ordinary machine has and this one has not, and why.
+ABSENT = {
+    **dict.fromkeys(("ssl", "_ssl"), "TLS is not available"),
+    **dict.fromkeys(("ctypes", "_ctypes"), "native code is not available"),
+    **dict.fromkeys(("tkinter", "_tkinter", "turtle", "turtledemo", "idlelib"), "there is no screen"),
+    **dict.fromkeys(("curses", "_curses", "readline", "termios", "pty"), "there is no terminal control"),
+    **dict.fromkeys(("_multiprocessing", "_posixshmem", "_posixsubprocess"), "processes are not available"),
+    **dict.fromkeys(("fcntl", "mmap", "resource", "syslog"), "this part of the operating system is not available"),
+    **dict.fromkeys(("grp", "pwd", "spwd", "crypt"), "there are no user accounts"),
+    **dict.fromkeys(("ensurepip", "pip", "venv"), "packages cannot be installed"),
+}
+
+_startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
+_module_count = 0  # length of sys.modules in the image
+
+
+class _AbsentFinder:
+    """The last finder on sys.meta_path: says why a module is absent. An ordinary ModuleNotFoundError all the same."""
+
+    def find_spec(name, path=None, target=None):
+        reason = ABSENT.get(name)
+        # importlib.util.find_spec() and the like only ask, and get the answer None.
+        if reason and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
+            raise ModuleNotFoundError(f"No module named {name!r}: {reason} {SANDBOX}", name=name)
+        return None
+
+    # Under this name the import system takes the frame out of tracebacks, as it does with its own.
+    find_spec.__code__ = find_spec.__code__.replace(co_filename="<frozen importlib._bootstrap>")
+    find_spec = staticmethod(find_spec)
+
+
+def _refuse_absent():
+    """Gives operations that cannot work an exception that says so, without a frame of ours in the traceback."""
+    import _thread
+    import errno
+    import multiprocessing.context
+    import multiprocessing.process
+    import socket
+    import subprocess
+    import threading
+
+    no_threads = refusal(RuntimeError, f"can't start new thread: threads are not available {SANDBOX}")
+    threading._start_joinable_thread = no_threads
+    _thread.start_new_thread = _thread.start_new = _thread.start_joinable_thread = no_threads
+
+    no_process = refusal(OSError, errno.ENOTSUP, f"processes are not available {SANDBOX}")
+    subprocess.Popen.__init__ = no_process
+    os.system = posix.system = no_process
+    multiprocessing.process.BaseProcess.start = no_process
+    for name in ("Pool", "Manager", "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier",
+                 "Queue", "JoinableQueue", "SimpleQueue", "Pipe", "Value", "Array"):
+        setattr(multiprocessing.context.BaseContext, name, no_process)
+        setattr(multiprocessing, name, no_process)
+
+    no_network = f"the network is not available {SANDBOX}"
+    socket.socket.__init__ = refusal(OSError, errno.ENOTSUP, no_network)
+    socket.getaddrinfo = socket.gethostbyname = socket.gethostbyname_ex = refusal(socket.gaierror, socket.EAI_FAIL, no_network)
+    socket.socketpair = refusal(OSError, errno.ENOTSUP, f"sockets are not available {SANDBOX}")
+
+
+def _exercise():
+    """Runs what most scripts run first, so that lazily made objects, caches and specialised code are in the image."""
+    import datetime
+    import json
+    import re
+    import traceback
+
+    for _ in range(20):
+        json.loads(json.dumps({"a": [1, 2.5, None, True, "x"]}))
+        re.compile(r"(\w+)\s*=\s*(\d+)").match("a = 1")
+        datetime.datetime(2020, 1, 1).isoformat()
+    source = (
+        "import os, sys\nfrom json import loads as _l\n"
+        "class C:\n    '''doc'''\n    def m(self, a, *b, c=1, **d):\n        return f'{a!r:>4}' + str(b)\n"
+        "def g(n):\n    yield from (i for i in range(n))\n"
+        "try:\n    [x for x in g(3) if x]; {1: 2}; {1, 2}; lambda: 0\n    with open('/nowhere') as f: pass\n"
+        "except (OSError, ValueError) as e:\n    del e\nfinally:\n    while False: break\n"
+        "async def a():\n    await b\nmatch 1:\n    case {'k': [x, *_]}: pass\n    case C() | 1: pass\n"
+        "raise ValueError(C().m(1, 2))\n"
+    )
+    for _ in range(3):
+        try:
+            exec(compile(source.encode(), "<exercise>", "exec", dont_inherit=True), {"__name__": "exercise"})
+        except ValueError:
+            traceback.format_exc()
+    re.purge()
+
+
+def _order_finders():
+    """Lets files on sys.path win over the frozen standard library, as the folder of the script does with python."""
+    sys.meta_path.remove(PathFinder)
+    sys.meta_path.insert(sys.meta_path.index(FrozenImporter), PathFinder)
+    sys.meta_path.append(_AbsentFinder)
+
+
+def _practise():
+    """Calls `prepare` until its code is specialised, and puts back what it changed."""
+    for name in ("-c", "-", "-m", "/script/program.py"):
+        for _ in range(10):
+            prepare([name, "argument"], None, b"pass\n")
+            prepare([name], {b"NAME": b"value"}, b"pass\n")
+    sys.argv[:] = [""]
+    sys.orig_argv[:] = [sys.executable]
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+
+
+def warm():
+    """Called once, when the runtime is built. What it leaves behind is the memory image every run starts from."""
+    global _startup_modules, _module_count, _linecache, _logging, _reseed, _time_ns
+    _startup_modules = frozenset(sys.modules) | frozenset(sys.builtin_module_names)
+    for name in PRELOADED:
+        __import__(name)
+    import functools
+    import linecache as _linecache
+    import logging as _logging
+    import random
+    from _random import Random
+    from time import time_ns as _time_ns
+
+    _reseed = functools.partial(Random.seed, random._inst)  # the generator behind random.random() and the like
+    from asyncio import sandbox_events
+    from zoneinfo import sandbox_zones
+
+    sandbox_events.install(refusal)
+    sandbox_zones.install()
+    _refuse_absent()
+    _order_finders()
+    # A script that is stopped loses no line it has printed.
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.stderr.reconfigure(line_buffering=True)
+    _exercise()
+    main = dict(vars(sys.modules["__main__"]))
+    _practise()
+    _linecache.clearcache()
+    _set_environment({})
+    # What exists now is never looked at by the collector again: a collection in a run stays short and writes no page of the image.
+    gc.collect()
+    gc.collect()
+    gc.freeze()
+    # Made after that, so that the collector can free it with all the script has put into it (`finish`).
+    sys.modules["__main__"] = type(sys)("__main__")
+    vars(sys.modules["__main__"]).update(main)
+    _module_count = len(sys.modules)
+
+
+def _set_environment(env):
+    """Fills os.environ; HOME is where the script stands unless the run says otherwise."""
+    for environ in (os.environ._data, posix.environ):
+        environ.clear()
+        environ[b"HOME"] = b"/home/script"
+        environ.update(env)
+
+
+def _drop_shadowed(folder):
+    """Forgets preloaded modules that a file or folder beside the script has the name of: python would import that one."""
+    global _module_count
+    modules = sys.modules
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        name = name.partition(".")[0]
+        if name in modules and name not in _startup_modules:
+            prefix = name + "."
+            for other in [module for module in modules if module == name or module.startswith(prefix)]:
+                del modules[other]
+                _module_count -= 1
+
+
+def prepare(argv, env, source):
+    """Sets up one run. Returns the file name of the script's code, or None when `source` names a module (-m)."""
+    # The world is another one than when the image was taken.
+    if env is not None:
+        _set_environment(env)
+    # 256 bits in one host call; seed() alone would ask for 2,496 bytes in ten.
+    _reseed(int.from_bytes(posix.urandom(32)))
+    _logging._startTime = _time_ns()
+
+    name = argv[0]
+    sys.argv[:] = argv
+    sys.orig_argv[1:] = argv
+    if name == "-m":
+        sys.path[:] = (os.getcwd(),)
+        return None
+    if name == "-c" or name == "-":
+        sys.path[:] = ("",)
+        file = "<string>" if name == "-c" else "<stdin>"
+        # There is no such file, yet tracebacks show lines.
+        text = source.decode("utf-8", "replace")
+        _linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+        return file
+    folder = name.rpartition("/")[0] or "/"
+    sys.path[:] = (folder,)
+    main = sys.modules["__main__"].__dict__
+    main["__file__"] = name
+    main["__cached__"] = None
+    main["__loader__"] = SourceFileLoader("__main__", name)
+    _drop_shadowed(folder)
+    return name
+
+
+def module_code(name):
+    """Returns the code of a module to be run as the main program, as `python -m` finds it."""
+    import runpy
+
+    try:
+        _, spec, code = runpy._get_module_details(name.decode(), runpy._Error)
+    except runpy._Error as error:
+        raise SystemExit(f"{sys.executable}: {error}") from None
+    sys.argv[0] = spec.origin if spec.has_location else f"/usr/lib/python3.13/{spec.name.replace('.', '/')}.py"
+    main = sys.modules["__main__"].__dict__
+    main["__file__"] = sys.argv[0]
+    main["__cached__"] = spec.cached
+    main["__doc__"] = None
+    main["__loader__"] = spec.loader
+    main["__package__"] = spec.parent
+    main["__spec__"] = spec
+    return code
+
+
+def finish():
+    """Lets go of what the script made, so that its files are written and its finalizers run. guest.c has let go of `__main__` before."""
+    # Hooks of the script keep all it made alive.
+    sys.excepthook = sys.__excepthook__
+    sys.displayhook = sys.__displayhook__
+    sys.unraisablehook = sys.__unraisablehook__
+    sys.breakpointhook = sys.__breakpointhook__
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    sys.last_exc = sys.last_type = sys.last_value = sys.last_traceback = None
+    modules = sys.modules
+    while len(modules) > _module_count:
+        modules.popitem()
+    modules.pop("__main__", None)
+    gc.collect()

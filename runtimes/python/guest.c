@@ -1,0 +1,395 @@
+/* The Python guest: a WASI preview 1 reactor around CPython.
+ *
+ * Exports:
+ *   wizer-initialize()      once, when the runtime is built: starts the interpreter and warms it (boot.py)
+ *   alloc(n) -> ptr         memory for the source
+ *   run(ptr, len) -> code   runs one script; afterwards the instance is dropped, so nothing is finalised for its own sake
+ *   run-cold() -> code      building only: runs the program named by argv[1] without a memory image
+ *
+ * run: the source (UTF-8) is in memory, its name is argv[0], the script's own arguments follow.
+ *   argv[0] "-c": code, "<string>" · "-": code from standard input, "<stdin>" · "-m": the source is a module's name ·
+ *   anything else: the path of the script.
+ * It returns 0..255, the exit code, or 256 when the script ended by an uncaught MemoryError (exit code 1).
+ *
+ * The script is compiled and evaluated from here and not from boot.py: so no frame of ours lies under its own, and neither tracebacks
+ * nor sys._getframe() nor the stack levels of warnings show one.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+#include <wasi/api.h>
+#include <wasi/libc.h>
+#include <wasi/libc-environ.h>
+
+#define EXPORT(name) __attribute__((export_name(name)))
+#define STATUS_MEMORY_ERROR 256
+
+/* Not in any header; forgets the preopened directories of the machine that made the image. */
+void __wasilibc_reset_preopens(void);
+
+static PyObject *boot;         /* module _capibara_boot */
+static PyObject *hook_prepare; /* its functions, looked up before the image is taken */
+static PyObject *hook_module;
+static PyObject *hook_finish;
+static PyObject *threading_shutdown;
+static PyObject *run_exitfuncs;
+static PyObject *main_globals;
+
+/* Given back before a MemoryError is reported, so that there is room for the traceback. Never touched, so it costs no page. */
+static void *reserve;
+#define RESERVE_BYTES (3 << 20)
+
+/* ---- process time: restarts with every run (overrides the C library's weak clock()) ---- */
+
+static __wasi_timestamp_t clock_base;
+
+static __wasi_timestamp_t monotonic(void)
+{
+    __wasi_timestamp_t now = 0;
+    __wasi_clock_time_get(__WASI_CLOCKID_MONOTONIC, 0, &now);
+    return now;
+}
+
+clock_t clock(void) { return (clock_t)(monotonic() - clock_base); }
+
+/* ---- starting the interpreter ---- */
+
+static void die(PyStatus status)
+{
+    fprintf(stderr, "python does not start: %s: %s\n", status.func ? status.func : "?", status.err_msg ? status.err_msg : "?");
+    abort();
+}
+
+static void check(int ok)
+{
+    if (ok) return;
+    if (PyErr_Occurred()) PyErr_Print();
+    abort();
+}
+
+/* The standard library as frozen modules. The blob (freeze.py) is: u32 count, then for each module u32 length of the name with its NUL,
+ * u32 is-package, u32 length of the code, the name, the marshalled code. It stays in memory: the table points into it. */
+static void load_stdlib(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) { fprintf(stderr, "no standard library at %s\n", path); abort(); }
+    fseek(file, 0, SEEK_END);
+    long size = ftell(file);
+    fseek(file, 0, SEEK_SET);
+    unsigned char *blob = malloc(size), *at = blob + 4;
+    if (!blob || fread(blob, 1, size, file) != (size_t)size) abort();
+    fclose(file);
+    unsigned count;
+    memcpy(&count, blob, 4);
+    struct _frozen *table = calloc(count + 1, sizeof *table);
+    if (!table) abort();
+    for (unsigned i = 0; i < count; i++) {
+        unsigned head[3];
+        memcpy(head, at, sizeof head);
+        at += sizeof head;
+        table[i].name = (char *)at;
+        at += head[0];
+        table[i].code = at;
+        table[i].size = (int)head[2];
+        table[i].is_package = (int)head[1];
+        at += head[2];
+    }
+    PyImport_FrozenModules = table;
+}
+
+static void start_python(const char *lib)
+{
+    PyPreConfig pre;
+    PyPreConfig_InitIsolatedConfig(&pre);
+    pre.utf8_mode = 1;
+    PyStatus status = Py_PreInitialize(&pre);
+    if (PyStatus_Exception(status)) die(status);
+
+    PyConfig config;
+    PyConfig_InitIsolatedConfig(&config);
+    config.use_hash_seed = 1; /* a fixed hash seed is part of the image: equal jobs give equal bytes */
+    config.hash_seed = 0;
+    config.install_signal_handlers = 0;
+    config.write_bytecode = 0;
+    config.site_import = 1;
+    config.pathconfig_warnings = 0;
+    config.parse_argv = 0;
+    config.cpu_count = 1;
+    PyConfig_SetString(&config, &config.program_name, L"/usr/bin/python3");
+    PyConfig_SetString(&config, &config.executable, L"/usr/bin/python3");
+    PyConfig_SetString(&config, &config.home, L"/usr");
+    /* UTF-8 mode alone would write lone surrogates; python on an ordinary UTF-8 machine refuses them. */
+    PyConfig_SetString(&config, &config.stdio_encoding, L"utf-8");
+    PyConfig_SetString(&config, &config.stdio_errors, L"strict");
+    config.module_search_paths_set = 1;
+    if (lib) {
+        wchar_t *wide = Py_DecodeLocale(lib, NULL);
+        PyWideStringList_Append(&config.module_search_paths, wide);
+        PyMem_RawFree(wide);
+    }
+    status = Py_InitializeFromConfig(&config);
+    if (PyStatus_Exception(status)) die(status);
+    PyConfig_Clear(&config);
+}
+
+/* ---- what boot.py cannot write in Python without leaving a frame in the user's traceback ---- */
+
+static PyObject *refuse(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *error = PyObject_CallObject(PyTuple_GET_ITEM(self, 0), PyTuple_GET_ITEM(self, 1));
+    if (!error) return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return NULL;
+}
+
+static PyMethodDef refusal_def = {"unavailable", (PyCFunction)(void (*)(void))refuse, METH_VARARGS | METH_KEYWORDS,
+                                  "This operation is not available in the Capibara sandbox."};
+
+/* refusal(type, *args): a function that raises type(*args), whatever it is called with */
+static PyObject *refusal(PyObject *module, PyObject *args)
+{
+    if (PyTuple_GET_SIZE(args) < 1) { PyErr_SetString(PyExc_TypeError, "refusal() needs an exception type"); return NULL; }
+    PyObject *rest = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
+    PyObject *self = rest ? PyTuple_Pack(2, PyTuple_GET_ITEM(args, 0), rest) : NULL;
+    Py_XDECREF(rest);
+    PyObject *function = self ? PyCFunction_New(&refusal_def, self) : NULL;
+    Py_XDECREF(self);
+    return function;
+}
+
+static PyMethodDef boot_methods[] = {{"refusal", refusal, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+
+/* ---- arguments and environment of this run ---- */
+
+static PyObject *read_arguments(void)
+{
+    size_t count = 0, bytes = 0;
+    if (__wasi_args_sizes_get(&count, &bytes)) return PyList_New(0);
+    char **argv = malloc((count + 1) * sizeof *argv), *text = malloc(bytes + 1);
+    if (!argv || !text || __wasi_args_get((uint8_t **)argv, (uint8_t *)text)) return PyErr_NoMemory();
+    PyObject *list = PyList_New(count);
+    for (size_t i = 0; list && i < count; i++) {
+        PyObject *item = PyUnicode_DecodeFSDefault(argv[i]);
+        if (!item) Py_CLEAR(list); else PyList_SET_ITEM(list, i, item);
+    }
+    free(argv);
+    free(text);
+    return list;
+}
+
+/* None when empty, as it was when the image was taken: then there is nothing to change. */
+static PyObject *read_environment(void)
+{
+    size_t count = 0, bytes = 0;
+    if (__wasi_environ_sizes_get(&count, &bytes) || count == 0) Py_RETURN_NONE;
+    __wasilibc_initialize_environ();
+    PyObject *dict = PyDict_New();
+    for (char **entry = __wasilibc_get_environ(); dict && entry && *entry; entry++) {
+        char *equals = strchr(*entry, '=');
+        if (!equals) continue;
+        PyObject *key = PyBytes_FromStringAndSize(*entry, equals - *entry), *value = PyBytes_FromString(equals + 1);
+        if (!key || !value || PyDict_SetItem(dict, key, value)) Py_CLEAR(dict);
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+/* ---- one run ---- */
+
+static PyObject *compile_source(PyObject *source, PyObject *name, int is_command)
+{
+    if (memchr(PyBytes_AS_STRING(source), 0, PyBytes_GET_SIZE(source))) {
+        PyErr_SetString(PyExc_SyntaxError, "source code cannot contain null bytes");
+        return NULL;
+    }
+    PyCompilerFlags flags = _PyCompilerFlags_INIT;
+    flags.cf_flags |= PyCF_SOURCE_IS_UTF8 | (is_command ? PyCF_IGNORE_COOKIE : 0);
+    return Py_CompileStringObject(PyBytes_AS_STRING(source), name, Py_file_input, &flags, -1);
+}
+
+/* Frames of boot.py may lie before the user's own in the traceback (imports of -m); the user sees only his. */
+static void hide_own_frames(void)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *traceback = PyException_GetTraceback(error);
+    PyObject *first = traceback;
+    PyObject *own = PyObject_GetAttrString(boot, "OWN_FILES");
+    while (own && first && first != Py_None) {
+        PyObject *code = (PyObject *)PyFrame_GetCode(((PyTracebackObject *)first)->tb_frame);
+        int ours = PySequence_Contains(own, ((PyCodeObject *)code)->co_filename);
+        Py_DECREF(code);
+        if (ours <= 0) break;
+        first = (PyObject *)((PyTracebackObject *)first)->tb_next;
+    }
+    PyErr_Clear();
+    if (first != traceback) PyException_SetTraceback(error, first ? first : Py_None);
+    Py_XDECREF(own);
+    Py_XDECREF(traceback);
+    PyErr_SetRaisedException(error);
+}
+
+/* What the raised exception means as an exit code; prints it as python does. */
+static int report(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_SystemExit)) {
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *code = PyObject_GetAttrString(error, "code");
+        int status = 1;
+        if (!code || code == Py_None) {
+            PyErr_Clear();
+            status = 0;
+        } else if (PyLong_Check(code)) {
+            status = (int)PyLong_AsLong(code) & 0xff; /* too large a number is -1, so 255, as with python */
+            PyErr_Clear();
+        } else {
+            PyObject *out = PySys_GetObject("stderr");
+            if (out && out != Py_None) {
+                if (PyFile_WriteObject(code, out, Py_PRINT_RAW)) PyErr_Clear();
+                if (PyFile_WriteString("\n", out)) PyErr_Clear();
+            }
+        }
+        Py_XDECREF(code);
+        Py_DECREF(error);
+        return status;
+    }
+    int status = 1;
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) status = 130;
+    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        status = STATUS_MEMORY_ERROR;
+        free(reserve);
+        reserve = NULL;
+    }
+    hide_own_frames();
+    PyErr_Print(); /* sets sys.last_exc and calls sys.excepthook, with python's own handling of a failing hook */
+    return status;
+}
+
+/* Flushes a stream of sys; nonzero when what was printed could not be written. As with python, only stdout makes that known. */
+static int flush(const char *name, int complain)
+{
+    PyObject *stream = PySys_GetObject(name);
+    if (!stream || stream == Py_None) return 0;
+    PyObject *closed = PyObject_GetAttrString(stream, "closed");
+    int skip = closed ? PyObject_IsTrue(closed) : 0;
+    Py_XDECREF(closed);
+    PyErr_Clear();
+    if (skip) return 0;
+    PyObject *done = PyObject_CallMethod(stream, "flush", NULL);
+    if (done) { Py_DECREF(done); return 0; }
+    if (complain) PyErr_WriteUnraisable(stream); else PyErr_Clear();
+    return 1;
+}
+
+static int flush_all(void)
+{
+    int failed = flush("stdout", 1);
+    flush("stderr", 0);
+    if (PySys_GetObject("stdout") != PySys_GetObject("__stdout__")) failed |= flush("__stdout__", 1);
+    if (PySys_GetObject("stderr") != PySys_GetObject("__stderr__")) flush("__stderr__", 0);
+    return failed;
+}
+
+static void call_at_exit(PyObject *function)
+{
+    PyObject *done = PyObject_CallNoArgs(function);
+    if (done) Py_DECREF(done); else PyErr_WriteUnraisable(function);
+}
+
+/* The order of Py_FinalizeEx, without what only matters to a process that goes on. */
+static int finish(int status)
+{
+    call_at_exit(threading_shutdown);
+    call_at_exit(run_exitfuncs);
+    int failed = flush_all();
+    Py_CLEAR(main_globals);
+    call_at_exit(hook_finish); /* drops the script's modules: files it left open are written, __del__ is called */
+    failed |= flush_all();
+    return failed && status == 0 ? 120 : status;
+}
+
+static PyObject *evaluate(PyObject *source)
+{
+    PyObject *arguments = read_arguments();
+    PyObject *environment = arguments ? read_environment() : NULL;
+    PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
+    PyObject *code = NULL, *result = NULL;
+    if (name == Py_None) code = PyObject_CallOneArg(hook_module, source);
+    else if (name) code = compile_source(source, name, PyUnicode_CompareWithASCIIString(name, "<string>") == 0);
+    if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
+    Py_XDECREF(code);
+    Py_XDECREF(name);
+    Py_XDECREF(environment);
+    Py_XDECREF(arguments);
+    return result;
+}
+
+EXPORT("alloc") void *capibara_alloc(size_t bytes) { return malloc(bytes ? bytes : 1); }
+
+EXPORT("run") int capibara_run(char *text, size_t length)
+{
+    clock_base = monotonic();
+    __wasilibc_reset_preopens();
+    PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
+    free(text);
+    PyObject *result = source ? evaluate(source) : NULL;
+    Py_XDECREF(source);
+    int status = result ? 0 : report();
+    Py_XDECREF(result);
+    return finish(status);
+}
+
+static PyObject *function_of(PyObject *module, const char *name)
+{
+    PyObject *function = module ? PyObject_GetAttrString(module, name) : NULL;
+    check(function != NULL);
+    return function;
+}
+
+EXPORT("wizer-initialize") void capibara_initialize(void)
+{
+    if (chdir("/home/script")) { perror("/home/script"); abort(); }
+    load_stdlib("/build/stdlib.frz");
+    start_python(NULL);
+    reserve = malloc(RESERVE_BYTES);
+    boot = PyImport_ImportModule("_capibara_boot");
+    check(boot && PyModule_AddFunctions(boot, boot_methods) == 0);
+    hook_prepare = function_of(boot, "prepare");
+    hook_module = function_of(boot, "module_code");
+    hook_finish = function_of(boot, "finish");
+    threading_shutdown = function_of(PyImport_ImportModule("threading"), "_shutdown");
+    run_exitfuncs = function_of(PyImport_ImportModule("atexit"), "_run_exitfuncs");
+    PyObject *done = PyObject_CallNoArgs(function_of(boot, "warm"));
+    check(done != NULL);
+    Py_DECREF(done);
+    PyObject *main_module = PyImport_AddModule("__main__");
+    check(main_module != NULL);
+    main_globals = Py_NewRef(PyModule_GetDict(main_module));
+    flush_all();
+    fflush(stdout);
+    fflush(stderr);
+    __wasilibc_reset_preopens();
+}
+
+EXPORT("run-cold") int capibara_run_cold(void)
+{
+    start_python("/lib/python3.13");
+    PyObject *arguments = read_arguments();
+    check(arguments && PyList_GET_SIZE(arguments) > 1 && PyList_SetSlice(arguments, 0, 1, NULL) == 0);
+    PySys_SetObject("argv", arguments);
+    const char *path = PyUnicode_AsUTF8(PyList_GET_ITEM(arguments, 0));
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    if (!file) { perror(path); return 2; }
+    PyObject *globals = PyModule_GetDict(PyImport_AddModule("__main__"));
+    PyObject *result = PyRun_File(file, path, Py_file_input, globals, globals);
+    fclose(file);
+    int status = result ? 0 : 1;
+    if (!result) PyErr_Print();
+    flush_all();
+    return status;
+}

@@ -1,0 +1,65 @@
+"""The event loop of the sandbox: one thread, no sockets, no pipes.
+
+Frozen as `asyncio.sandbox_events`. Timers pass by sleeping, executors run their function at once, and nothing can wake the loop from outside,
+so it needs no pipe to itself.
+"""
+
+import asyncio
+import errno
+import selectors
+import time
+from asyncio import selector_events
+
+
+class _Selector(selectors.PollSelector):
+    """Sleeps until the next timer; polls only when a script watches a descriptor (standard input, say)."""
+
+    def select(self, timeout=None):
+        if self._fd_to_key:
+            return super().select(timeout)
+        if timeout is None:
+            raise RuntimeError("the event loop would wait forever: no timer is set and nothing is being read")
+        if timeout > 0:
+            time.sleep(timeout)
+        return []
+
+
+class SandboxEventLoop(selector_events.BaseSelectorEventLoop):
+    """asyncio's selector loop without the parts that need an operating system."""
+
+    def __init__(self, selector=None):
+        super().__init__(selector or _Selector())
+
+    def _make_self_pipe(self):
+        self._ssock = self._csock = None
+
+    def _close_self_pipe(self):
+        pass
+
+    def _write_to_self(self):
+        pass
+
+    def run_in_executor(self, executor, func, *args):
+        """Calls the function right away: there are no threads. Its exception arrives through the future, as from a thread."""
+        self._check_closed()
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error.with_traceback(error.__traceback__.tb_next))
+        return future
+
+
+class SandboxEventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    """Hands out SandboxEventLoop."""
+
+    _loop_factory = SandboxEventLoop
+
+
+def install(refusal):
+    """Makes this loop the one asyncio uses. `refusal` makes functions that raise (guest.c)."""
+    no_process = refusal(OSError, errno.ENOTSUP, "processes are not available in the Capibara sandbox")
+    SandboxEventLoop._make_subprocess_transport = no_process
+    asyncio.SelectorEventLoop = asyncio.EventLoop = SandboxEventLoop
+    asyncio.DefaultEventLoopPolicy = SandboxEventLoopPolicy
+    asyncio.set_event_loop_policy(SandboxEventLoopPolicy())

@@ -1,0 +1,107 @@
+//! Compiler flags and file lists of the Python runtime that are not in the data files of `runtimes/python/`.
+//!
+//! `build.rs` reads this file too (the values are part of the recipe digest), so it names nothing from the crate.
+
+/// What every C file is compiled with.
+pub(crate) const BASE: &str = "-target wasm32-wasi \
+    -mcpu=generic+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals+simd128+tail_call \
+    -O3 -g0 -DNDEBUG -w -Wno-date-time -Wno-error=int-conversion \
+    -D_WASI_EMULATED_GETPID -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS";
+
+/// Linking: an 8 MiB C stack (zig puts it first, so that an overflow traps) and 32 MiB of memory to start with.
+pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=8388608 -Wl,--initial-memory=33554432 \
+    -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks";
+
+/// The guest is a reactor: it exports functions instead of starting by itself.
+pub(crate) const REACTOR: &str = "-mexec-model=reactor";
+
+/// Fixes every date a compiler may write.
+pub(crate) const SOURCE_DATE_EPOCH: &str = "1749600000";
+
+/// Files of CPython's core outside `sources.txt`, and our own.
+pub(crate) const CORE: &str = "-fno-strict-overflow -std=c11 -fvisibility=hidden -Igen -Isrc/Include -Isrc/Include/internal \
+    -Isrc/Include/internal/mimalloc -Isrc/Objects -Isrc/Python -DPy_BUILD_CORE";
+/// `Python/sysmodule.c`.
+pub(crate) const SYSMODULE: &[&str] = &["-DABIFLAGS=\"\"", "-DMULTIARCH=\"wasm32-wasi\""];
+/// `Modules/getbuildinfo.c`: a fixed date instead of the day of the build.
+pub(crate) const BUILDINFO: &[&str] = &["-DDATE=\"Jun 11 2025\"", "-DTIME=\"00:00:00\""];
+/// `Modules/getpath.c`.
+pub(crate) const GETPATH: &[&str] = &[
+    "-DPYTHONPATH=\"\"",
+    "-DPREFIX=\"/usr\"",
+    "-DEXEC_PREFIX=\"/usr\"",
+    "-DVERSION=\"3.13\"",
+    "-DVPATH=\"\"",
+    "-DPLATLIBDIR=\"lib\"",
+    "-DPYTHONFRAMEWORK=\"\"",
+];
+/// Every file of `sources.txt`, after the flags of its group.
+pub(crate) const GROUPS: &[&str] = &["-Igen", "-Igen/include", "-DSOCK_RAW=3"];
+
+/// Macros of `pyconfig-defines.txt` that stay undefined: they were read off a configured build, and these need headers the guest has not.
+pub(crate) const PYCONFIG_UNDEFINED: &[&str] = &["HAVE_DYNAMIC_LOADING", "HAVE_DLOPEN"];
+/// Modules that CPython's `config.c.in` lists by itself.
+pub(crate) const CONFIG_BUILTIN: &[&str] =
+    &["marshal", "_imp", "_ast", "_tokenize", "builtins", "sys", "gc", "_warnings", "_string"];
+
+/// zlib.
+pub(crate) const ZLIB_FILES: &str =
+    "adler32 compress crc32 deflate infback inffast inflate inftrees trees uncompr zutil";
+/// zlib's flags.
+pub(crate) const ZLIB_FLAGS: &str = "-D_LARGEFILE64_SOURCE=1 -DHAVE_UNISTD_H";
+/// bzip2.
+pub(crate) const BZIP2_FILES: &str = "blocksort huffman crctable randtable compress decompress bzlib";
+/// bzip2's flags.
+pub(crate) const BZIP2_FLAGS: &str = "-DBZ_NO_STDIO";
+/// Folders of liblzma whose C files are compiled (without the threaded coders, table generators and size-optimised variants).
+pub(crate) const XZ_FOLDERS: &str = "common lzma lz check delta rangecoder simple";
+/// Folders of liblzma with headers.
+pub(crate) const XZ_INCLUDES: &str = "api lzma lz check simple delta common rangecoder";
+/// liblzma's flags.
+pub(crate) const XZ_FLAGS: &str = "-std=c99 -DHAVE_CONFIG_H=1";
+/// SQLite's flags.
+pub(crate) const SQLITE_FLAGS: &str = "-DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_THREADSAFE=0 -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_JSON1 \
+    -DSQLITE_ENABLE_MATH_FUNCTIONS -DSQLITE_ENABLE_RTREE -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_WAL \
+    -DSQLITE_MAX_MMAP_SIZE=0 -DSQLITE_TEMP_STORE=2";
+/// musl's mathematical functions that are one WebAssembly instruction (exact anyway) and stay with the toolchain's C library.
+pub(crate) const LIBM_SKIPPED: &str = "fabs ceil floor trunc rint nearbyint sqrt copysign";
+/// musl's flags.
+pub(crate) const LIBM_FLAGS: &str = "-std=c99 -D_GNU_SOURCE -ffreestanding -fno-strict-aliasing -fvisibility=hidden \
+    -Igen/mshim -Imusl/src/internal -Imusl/arch/generic";
+/// musl's own `features.h` does not fit the toolchain's headers: the few macros its sources need.
+pub(crate) const LIBM_FEATURES_H: &str = "#include_next <features.h>\n#define weak __attribute__((__weak__))\n\
+    #define hidden __attribute__((__visibility__(\"hidden\")))\n\
+    #define weak_alias(old, new) extern __typeof(old) new __attribute__((__weak__, __alias__(#old)))\n";
+/// The one function of musl's `atomic.h` that its mathematical functions use.
+pub(crate) const LIBM_ATOMIC_H: &str = "static inline int a_clz_64(uint64_t x) { return __builtin_clzll(x); }\n";
+
+/// Debian's security patches in its `series`: names with one of these beginnings. The other entries are packaging.
+pub(crate) const PATCH_PREFIXES: &[&str] = &["CVE-", "ssl-", "dict-use-after-free", "traverse-managed-dicts"];
+
+/// Folders of `Lib` that are not in the image: tests, and what needs a screen, a terminal, native code or a package index.
+pub(crate) const LIB_SKIPPED_FOLDERS: &[&str] = &[
+    "__phello__",
+    "__pycache__",
+    "ctypes",
+    "curses",
+    "ensurepip",
+    "idlelib",
+    "site-packages",
+    "test",
+    "tests",
+    "tkinter",
+    "turtledemo",
+    "venv",
+];
+/// Files of `Lib` that are not in the image: other platforms, terminals, screens, TLS.
+pub(crate) const LIB_SKIPPED_FILES: &[&str] = &[
+    "__hello__.py",
+    "_aix_support.py",
+    "_android_support.py",
+    "_apple_support.py",
+    "_ios_support.py",
+    "_osx_support.py",
+    "pty.py",
+    "ssl.py",
+    "turtle.py",
+];

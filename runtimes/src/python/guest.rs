@@ -1,0 +1,18 @@
+//! The guest-side files of the Python runtime, from `runtimes/python/`.
+
+pub(super) const GUEST_C: &str = include_str!("../../python/guest.c");
+pub(super) const STUBS_C: &str = include_str!("../../python/stubs.c");
+/// C files by set of flags.
+pub(super) const SOURCES: &str = include_str!("../../python/sources.txt");
+/// What `configure` would define.
+pub(super) const PYCONFIG: &str = include_str!("../../python/pyconfig-defines.txt");
+/// Extension modules linked in.
+pub(super) const BUILTIN_MODULES: &str = include_str!("../../python/builtin-modules.txt");
+/// Compiles the standard library.
+pub(super) const FREEZE_PY: &str = include_str!("../../python/freeze.py");
+/// Our modules, by their place in the standard library.
+pub(super) const LIB: &[(&str, &str)] = &[
+    ("_capibara_boot.py", include_str!("../../python/boot.py")),
+    ("asyncio/sandbox_events.py", include_str!("../../python/sandbox_events.py")),
+    ("zoneinfo/sandbox_zones.py", include_str!("../../python/sandbox_zones.py")),
+];
