@@ -1,0 +1,359 @@
+//! The engine: loads runtimes and runs jobs on them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use capibara_runtimes::{BuildOptions, Folders, Language, Manifest, Phase, Progress, ProgressEvent, Runtime, Silent};
+use wasmtime::{Linker, Module};
+
+use crate::artifact::{self, Cpu, Metering, OpenError, config};
+use crate::error::EngineError;
+use crate::fence::{self, Guest, State};
+use crate::image::{Image, Space};
+use crate::job::Job;
+use crate::outcome::{Outcome, RuntimeId};
+use crate::recipe::Steps;
+use crate::timer::Timer;
+
+/// How an engine is set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// Where runtimes and compiled code live. Default: `CAPIBARA_CACHE_DIR`, else `capibara` in the user's cache folder.
+    pub cache_dir: Option<PathBuf>,
+    /// Compile for this machine's processor instead of one that any x86-64 of the last ten years meets.
+    /// Default: false. Code so compiled is kept apart and does not run elsewhere.
+    pub native_cpu: bool,
+    /// Compare every memory with its image after a run, which costs milliseconds. For tests. Default: false.
+    pub verify_memory: bool,
+}
+
+/// Which of its two compiled forms a runtime is used in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Metered by fuel: budgets, virtual time, determinism.
+    Fuel,
+    /// Interrupted by epochs only, with real clocks.
+    Live,
+}
+
+impl Variant {
+    /// `fuel` or `live`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fuel => "fuel",
+            Self::Live => "live",
+        }
+    }
+
+    fn of(live: bool) -> Self {
+        if live { Self::Live } else { Self::Fuel }
+    }
+
+    fn metering(self) -> Metering {
+        match self {
+            Self::Fuel => Metering::Fuel,
+            Self::Live => Metering::Epoch,
+        }
+    }
+}
+
+/// A runtime in the cache folder.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InstalledRuntime {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it was built from and what it consists of.
+    pub manifest: Manifest,
+    /// Whether this program's own recipe built it, so that it is the one that runs scripts.
+    pub current: bool,
+    /// Compiled forms that are there.
+    pub compiled: Vec<Compiled>,
+    runtime: Runtime,
+}
+
+impl InstalledRuntime {
+    /// Bytes the runtime takes on disk, compiled forms included.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.runtime.disk_bytes()
+    }
+}
+
+/// A compiled form of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compiled {
+    /// File name: variant, processor and engine digest.
+    pub file: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256, in hexadecimal, or why it cannot be used.
+    pub sha256: Result<String, String>,
+}
+
+/// A file of a runtime that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// File name.
+    pub file: String,
+    /// SHA-256 it should have.
+    pub expected: String,
+    /// SHA-256 it has, or why it cannot be read.
+    pub found: String,
+}
+
+/// Runs jobs. Cheap to clone; all clones share loaded runtimes, memories and one timer thread.
+///
+/// ```no_run
+/// # use capibara::{Engine, EngineConfig, Job};
+/// let engine = Engine::new(EngineConfig::default())?;
+/// let outcome = engine.run_blocking(Job::python("import sys; sys.exit(3)"))?;
+/// assert_eq!(outcome.exit_code(), Some(3));
+/// # Ok::<(), capibara::EngineError>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    config: EngineConfig,
+    folders: Folders,
+    space: Arc<Space>,
+    timer: Arc<Timer>,
+    guests: Mutex<HashMap<(Language, Variant), Arc<Guest>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Sets up an engine. Reads nothing yet and starts no thread.
+    ///
+    /// # Errors
+    /// If no cache folder is configured and none can be derived from the environment.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let folders = match &config.cache_dir {
+            Some(cache) => Folders { cache: cache.clone() },
+            None => Folders::from_env()?,
+        };
+        let space = Space::new(config.verify_memory);
+        Ok(Self(Arc::new(Shared { config, folders, space, timer: Arc::new(Timer::new()), guests: Mutex::default() })))
+    }
+
+    /// Runs a job to its end.
+    ///
+    /// The future needs no particular async runtime. It gives control back about every millisecond of computing, and
+    /// dropping it ends the run.
+    ///
+    /// # Errors
+    /// [`EngineError`] if we could not do the job. Whatever the script does is an [`Outcome`].
+    pub async fn run(&self, job: Job) -> Result<Outcome, EngineError> {
+        let guest = self.guest(job.language, Variant::of(job.live), None)?;
+        fence::run(&guest, job, &self.0.timer).await
+    }
+
+    /// Runs a job on this thread to its end.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_blocking(&self, job: Job) -> Result<Outcome, EngineError> {
+        fence::block_on(self.run(job))
+    }
+
+    /// Makes a runtime ready: builds it if it is not there (minutes), compiles the variant if it is not there
+    /// (seconds), and loads it. `progress` hears of it only when there is work.
+    ///
+    /// # Errors
+    /// [`EngineError`] says what is missing, and its hint how to get it.
+    pub fn prepare(&self, language: Language, live: bool, progress: &dyn Progress) -> Result<(), EngineError> {
+        self.prepare_from(language, live, None, progress)
+    }
+
+    /// As [`prepare`](Self::prepare), with a folder that holds the recipe's source files, so that no network is needed.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_from(
+        &self,
+        language: Language,
+        live: bool,
+        sources: Option<&Path>,
+        progress: &dyn Progress,
+    ) -> Result<(), EngineError> {
+        let building = Building { sources, progress };
+        self.guest(language, Variant::of(live), Some(&building)).map(drop)
+    }
+
+    /// The runtimes in the cache folder, this program's own first.
+    ///
+    /// # Errors
+    /// If the folder is there and cannot be read.
+    pub fn installed(&self) -> Result<Vec<InstalledRuntime>, EngineError> {
+        let mut found: Vec<InstalledRuntime> = capibara_runtimes::list(&self.0.folders)?
+            .into_iter()
+            .map(|runtime| InstalledRuntime {
+                dir: runtime.dir.clone(),
+                manifest: runtime.manifest.clone(),
+                current: runtime.is_current(),
+                compiled: compiled(&runtime),
+                runtime,
+            })
+            .collect();
+        found.sort_by_key(|runtime| !runtime.current);
+        Ok(found)
+    }
+
+    /// Digests every file of a runtime and says which differ from what was recorded.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn verify(&self, runtime: &InstalledRuntime) -> Result<Vec<Mismatch>, EngineError> {
+        let manifest = &runtime.manifest;
+        let mut files = vec![
+            (runtime.runtime.code(), Some(manifest.code.sha256.clone())),
+            (runtime.runtime.image(), Some(manifest.image.sha256.clone())),
+        ];
+        let folder = runtime.runtime.compiled();
+        files.extend(runtime.compiled.iter().map(|compiled| (folder.join(&compiled.file), None)));
+        let mut mismatches = Vec::new();
+        for (path, expected) in files {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match artifact::open(&path, expected.as_deref(), true) {
+                Ok(_) => {}
+                Err(OpenError::Corrupt { expected, found, .. }) => mismatches.push(Mismatch { file, expected, found }),
+                Err(error) => {
+                    let found = EngineError::from(error).to_string();
+                    mismatches.push(Mismatch { file, expected: expected.unwrap_or_default(), found });
+                }
+            }
+        }
+        Ok(mismatches)
+    }
+
+    fn guests(&self) -> MutexGuard<'_, HashMap<(Language, Variant), Arc<Guest>>> {
+        self.0.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loaded guest. Without `building`, a runtime that is not there is an error.
+    fn guest(
+        &self,
+        language: Language,
+        variant: Variant,
+        building: Option<&Building<'_>>,
+    ) -> Result<Arc<Guest>, EngineError> {
+        // The lock is held while loading: whoever else wants the same guest needs it anyway.
+        let mut guests = self.guests();
+        if let Some(guest) = guests.get(&(language, variant)) {
+            return Ok(guest.clone());
+        }
+        let guest = Arc::new(self.load(language, variant, building)?);
+        guests.insert((language, variant), guest.clone());
+        Ok(guest)
+    }
+
+    fn load(&self, language: Language, variant: Variant, building: Option<&Building<'_>>) -> Result<Guest, EngineError> {
+        let missing = Cpu::missing();
+        if !missing.is_empty() && !self.0.config.native_cpu {
+            return Err(EngineError::CpuUnsupported { missing });
+        }
+        let progress: &dyn Progress = building.map_or(&Silent, |building| building.progress);
+        let runtime = match (capibara_runtimes::locate(&self.0.folders, language)?, building) {
+            (Some(runtime), _) => runtime,
+            (None, Some(building)) => self.build(language, building, false)?,
+            (None, None) => return Err(EngineError::RuntimeMissing { language: language.name() }),
+        };
+        match (self.load_runtime(&runtime, variant, progress), building) {
+            // Its code or image is damaged: build it again, if we may take the time.
+            (Err(error @ EngineError::Artifact { .. }), Some(building)) => {
+                progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
+                let runtime = self.build(language, building, true)?;
+                self.load_runtime(&runtime, variant, progress)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Builds a runtime. With `replace`, also if it is there.
+    fn build(&self, language: Language, building: &Building<'_>, replace: bool) -> Result<Runtime, EngineError> {
+        let steps = Steps::new().map_err(EngineError::wasm("set up the recipe"))?;
+        let mut options = BuildOptions::default().replace(replace);
+        if let Some(sources) = building.sources {
+            options = options.sources(sources);
+        }
+        let (runtime, _) = capibara_runtimes::build(&self.0.folders, language, &options, &steps, building.progress)?;
+        Ok(runtime)
+    }
+
+    fn load_runtime(&self, runtime: &Runtime, variant: Variant, progress: &dyn Progress) -> Result<Guest, EngineError> {
+        let manifest = &runtime.manifest;
+        let cpu = if self.0.config.native_cpu { Cpu::Native } else { Cpu::Baseline };
+        let config = config(variant.metering(), cpu, Some(&self.0.space)).map_err(EngineError::wasm("set up Wasmtime"))?;
+        let engine = wasmtime::Engine::new(&config).map_err(EngineError::wasm("set up Wasmtime"))?;
+        let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), false)?.into_file();
+        let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
+        let image = Image::open(image, memory_bytes).map_err(EngineError::os("map the memory image"))?;
+        let module = compiled_module(&engine, runtime, variant, cpu, progress)?;
+        let mut linker: Linker<State> = Linker::new(&engine);
+        fence::link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
+        let instances = linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
+        let id = RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
+        Ok(Guest { engine, instances, image, metering: variant.metering(), id })
+    }
+}
+
+/// What building a runtime needs.
+struct Building<'a> {
+    sources: Option<&'a Path>,
+    progress: &'a dyn Progress,
+}
+
+/// The compiled module: from its file, or compiled now and kept for the next time.
+fn compiled_module(
+    engine: &wasmtime::Engine,
+    runtime: &Runtime,
+    variant: Variant,
+    cpu: Cpu,
+    progress: &dyn Progress,
+) -> Result<Module, EngineError> {
+    let digest = artifact::engine_digest(engine);
+    let folder = runtime.compiled();
+    let path = folder.join(format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &digest[..16]));
+    match artifact::open(&path, None, false) {
+        Ok(opened) => match artifact::load(engine, opened) {
+            Ok(module) => return Ok(module),
+            Err(error) => progress.event(ProgressEvent::Message(format!("compiled code is not usable ({error}); compiling again"))),
+        },
+        Err(OpenError::Missing { .. }) => {}
+        Err(error) => progress.event(ProgressEvent::Message(format!("{error}; compiling again"))),
+    }
+    let code = runtime.code();
+    artifact::open(&code, Some(&runtime.manifest.code.sha256), false)?;
+    let wasm = std::fs::read(&code).map_err(EngineError::os("read the runtime's code"))?;
+    progress.event(ProgressEvent::Started { phase: Phase::CompileAhead, total: None });
+    let bytes = engine.precompile_module(&wasm).map_err(EngineError::wasm("compile the runtime"))?;
+    progress.event(ProgressEvent::Finished { phase: Phase::CompileAhead });
+    artifact::make_folder(&folder).map_err(EngineError::os("make the folder for compiled code"))?;
+    artifact::store(&path, &bytes).map_err(EngineError::os("write compiled code to the cache folder"))?;
+    artifact::load(engine, artifact::open(&path, None, false)?).map_err(EngineError::wasm("load compiled code"))
+}
+
+fn compiled(runtime: &Runtime) -> Vec<Compiled> {
+    let Ok(entries) = std::fs::read_dir(runtime.compiled()) else { return Vec::new() };
+    let mut found: Vec<Compiled> = entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"))
+        .map(|entry| Compiled {
+            file: entry.file_name().to_string_lossy().into_owned(),
+            bytes: entry.metadata().map_or(0, |meta| meta.len()),
+            sha256: artifact::open(&entry.path(), None, false).map(|opened| opened.sha256).map_err(|error| error.to_string()),
+        })
+        .collect();
+    found.sort_by(|a, b| a.file.cmp(&b.file));
+    found
+}

@@ -1,0 +1,174 @@
+//! Connects a guest's WASI imports with the World: counts, tells the World the moment, translates results, waits.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+use wasmtime::{Caller, Linker};
+
+use super::state::{State, StopError};
+use crate::world::{Fault, Progress, Wait, World};
+
+const MODULE: &str = "wasi_snapshot_preview1";
+/// The answer to a call that succeeded.
+const SUCCESS: i32 = 0;
+
+/// Memory and World of the calling guest; counts the call and tells the World what time it is.
+fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8], &'a mut World)> {
+    let start = caller.data().fuel_start;
+    let spent = if start == 0 { 0 } else { start.saturating_sub(caller.get_fuel()?) };
+    let memory = caller.data().memory.ok_or_else(|| wasmtime::Error::msg("host call before instantiation ended"))?;
+    let (bytes, state) = memory.data_and_store_mut(caller);
+    state.host_calls += 1;
+    state.world.set_moment(spent);
+    state.world.set_linear_bytes(bytes.len() as u64);
+    Ok((bytes, &mut state.world))
+}
+
+fn answer(result: Result<(), Fault>) -> wasmtime::Result<i32> {
+    match result {
+        Ok(()) => Ok(SUCCESS),
+        Err(Fault::Errno(errno)) => Ok(errno as i32),
+        Err(Fault::Stop(stop)) => Err(wasmtime::Error::new(StopError(stop))),
+    }
+}
+
+/// Runs a World function that may have to wait, again and again until it is done.
+async fn until_done(
+    mut caller: Caller<'_, State>,
+    mut call: impl FnMut(&mut World, &mut [u8]) -> Result<Progress, Fault>,
+) -> wasmtime::Result<i32> {
+    loop {
+        let (memory, world) = enter(&mut caller)?;
+        let progress = call(world, memory);
+        let slept = u64::try_from(world.slept().as_nanos()).unwrap_or(u64::MAX);
+        caller.data().slept_nanos.store(slept, Ordering::Relaxed);
+        let wait = match progress {
+            Ok(Progress::Done) => return Ok(SUCCESS),
+            Ok(Progress::Wait(wait)) => wait,
+            Err(fault) => return answer(Err(fault)),
+        };
+        match wait {
+            Wait::Stdin => read_stdin(caller.data_mut(), None).await,
+            Wait::StdinUntil(until) => read_stdin(caller.data_mut(), Some(until)).await,
+            Wait::Until(until) => sleep(caller.data_mut(), until).await,
+        }
+    }
+}
+
+/// Waits for input of the host, at the longest until a moment, and hands it to the World.
+async fn read_stdin(state: &mut State, until: Option<Instant>) {
+    let wanted = state.world.stdin_wanted().unwrap_or(1);
+    let Some(mut stdin) = state.stdin.take() else {
+        state.world.stdin_arrived(Ok(&[]));
+        return;
+    };
+    let timer = state.timer.clone();
+    let mut alarm = timer.alarm();
+    let arrived = poll_fn(|cx| {
+        if let Poll::Ready(arrived) = stdin.poll_read(cx, wanted) {
+            return Poll::Ready(Some(arrived));
+        }
+        match until {
+            Some(until) if Instant::now() >= until => Poll::Ready(None),
+            Some(until) => match alarm.set(until, cx.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Some(Err(error))),
+            },
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    state.stdin = Some(stdin);
+    if let Some(arrived) = arrived {
+        state.world.stdin_arrived(arrived.as_deref().map_err(|error| error.kind().into()));
+    }
+}
+
+/// Waits until a moment: a real sleep of a live run.
+async fn sleep(state: &mut State, until: Instant) {
+    let timer = state.timer.clone();
+    let mut alarm = timer.alarm();
+    poll_fn(|cx| {
+        if Instant::now() >= until || alarm.set(until, cx.waker()).is_err() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Defines functions that answer at once, each a method of the World with the same name and parameters.
+macro_rules! define {
+    ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        $linker.func_wrap(MODULE, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
+            let (memory, world) = enter(&mut caller)?;
+            answer(world.$name(memory, $($arg),*))
+        })?;
+    )*};
+}
+
+/// Defines functions that may wait.
+macro_rules! define_waiting {
+    ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        $linker.func_wrap_async(MODULE, stringify!($name), |caller: Caller<'_, State>, ($($arg,)*): ($($ty,)*)| {
+            Box::new(until_done(caller, move |world, memory| world.$name(memory, $($arg),*)))
+        })?;
+    )*};
+}
+
+/// Defines all of WASI preview 1.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    define! { linker:
+        args_get(argv: u32, buffer: u32);
+        args_sizes_get(count: u32, size: u32);
+        environ_get(environ: u32, buffer: u32);
+        environ_sizes_get(count: u32, size: u32);
+        clock_res_get(id: u32, result: u32);
+        clock_time_get(id: u32, precision: u64, result: u32);
+        fd_advise(fd: u32, offset: u64, len: u64, advice: u32);
+        fd_allocate(fd: u32, offset: u64, len: u64);
+        fd_close(fd: u32);
+        fd_datasync(fd: u32);
+        fd_fdstat_get(fd: u32, result: u32);
+        fd_fdstat_set_flags(fd: u32, flags: u32);
+        fd_fdstat_set_rights(fd: u32, base: u64, inheriting: u64);
+        fd_filestat_get(fd: u32, result: u32);
+        fd_filestat_set_size(fd: u32, size: u64);
+        fd_filestat_set_times(fd: u32, atim: u64, mtim: u64, flags: u32);
+        fd_pread(fd: u32, iovs: u32, iovs_len: u32, offset: u64, result: u32);
+        fd_prestat_get(fd: u32, result: u32);
+        fd_prestat_dir_name(fd: u32, path: u32, path_len: u32);
+        fd_pwrite(fd: u32, iovs: u32, iovs_len: u32, offset: u64, result: u32);
+        fd_readdir(fd: u32, buffer: u32, buffer_len: u32, cookie: u64, result: u32);
+        fd_renumber(from: u32, to: u32);
+        fd_seek(fd: u32, offset: i64, whence: u32, result: u32);
+        fd_sync(fd: u32);
+        fd_tell(fd: u32, result: u32);
+        fd_write(fd: u32, iovs: u32, iovs_len: u32, result: u32);
+        path_create_directory(fd: u32, path: u32, path_len: u32);
+        path_filestat_get(fd: u32, flags: u32, path: u32, path_len: u32, result: u32);
+        path_filestat_set_times(fd: u32, flags: u32, path: u32, path_len: u32, atim: u64, mtim: u64, fst_flags: u32);
+        path_link(old_fd: u32, old_flags: u32, old_path: u32, old_len: u32, new_fd: u32, new_path: u32, new_len: u32);
+        path_open(fd: u32, dirflags: u32, path: u32, path_len: u32, oflags: u32, base: u64, inheriting: u64, fdflags: u32, result: u32);
+        path_readlink(fd: u32, path: u32, path_len: u32, buffer: u32, buffer_len: u32, result: u32);
+        path_remove_directory(fd: u32, path: u32, path_len: u32);
+        path_rename(old_fd: u32, old_path: u32, old_len: u32, new_fd: u32, new_path: u32, new_len: u32);
+        path_symlink(old_path: u32, old_len: u32, fd: u32, new_path: u32, new_len: u32);
+        path_unlink_file(fd: u32, path: u32, path_len: u32);
+        proc_raise(signal: u32);
+        random_get(buffer: u32, len: u32);
+        sched_yield();
+        sock_accept(fd: u32, flags: u32, result: u32);
+        sock_recv(fd: u32, iovs: u32, iovs_len: u32, flags: u32, result: u32, result_flags: u32);
+        sock_send(fd: u32, iovs: u32, iovs_len: u32, flags: u32, result: u32);
+        sock_shutdown(fd: u32, how: u32);
+    }
+    define_waiting! { linker:
+        fd_read(fd: u32, iovs: u32, iovs_len: u32, result: u32);
+        poll_oneoff(subscriptions: u32, events: u32, count: u32, result: u32);
+    }
+    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
+        let (memory, world) = enter(&mut caller)?;
+        answer(world.proc_exit(memory, code)).map(drop)
+    })?;
+    Ok(())
+}

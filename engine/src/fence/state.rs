@@ -1,0 +1,102 @@
+//! What a store carries: the World of one run, and the limiter of its memory.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use wasmtime::{Memory, ResourceLimiter};
+
+use super::stdin::HostStdin;
+use crate::timer::Timer;
+use crate::world::{Stop, World};
+
+/// Elements all tables of a guest may have together. CPython has about 10,000 functions.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// The host's side of one instance.
+pub(crate) struct State {
+    pub(crate) world: World,
+    /// The guest's memory, once it is instantiated.
+    pub(crate) memory: Option<Memory>,
+    /// Bytes of linear memory and memory files together.
+    pub(crate) memory_limit: u64,
+    /// Largest sum of both so far.
+    pub(crate) memory_peak: u64,
+    /// A growth that was refused: the sum it would have led to.
+    pub(crate) memory_refused: Option<u64>,
+    /// Fuel at the start; 0 where fuel is not counted.
+    pub(crate) fuel_start: u64,
+    pub(crate) host_calls: u64,
+    /// Virtual nanoseconds slept so far; the watch over the run reads it.
+    pub(crate) slept_nanos: Arc<AtomicU64>,
+    /// Wakes this run where it waits.
+    pub(crate) timer: Arc<Timer>,
+    /// Reads the host's standard input for this run.
+    pub(crate) stdin: Option<HostStdin>,
+}
+
+impl State {
+    pub(crate) fn new(world: World, memory_limit: u64, stdin: Option<HostStdin>, timer: Arc<Timer>) -> Self {
+        Self {
+            world,
+            memory: None,
+            memory_limit,
+            memory_peak: 0,
+            memory_refused: None,
+            fuel_start: 0,
+            host_calls: 0,
+            slept_nanos: Arc::default(),
+            stdin,
+            timer,
+        }
+    }
+
+    /// Takes note of `linear` bytes of memory.
+    pub(crate) fn note_memory(&mut self, linear: u64) {
+        self.memory_peak = self.memory_peak.max(linear.saturating_add(self.world.held_bytes()));
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = (desired as u64).saturating_add(self.world.held_bytes());
+        if sum > self.memory_limit || maximum.is_some_and(|maximum| desired > maximum) {
+            self.memory_refused = Some(sum);
+            return Ok(false);
+        }
+        self.note_memory(desired as u64);
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // The limit allows it and the host cannot give it: not the script's doing, so not its answer either.
+        Err(error.context("the host has no memory left for the guest"))
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        1
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+/// A host function's way to end a run: travels through the guest as a Wasmtime error and is recognised by type.
+#[derive(Debug)]
+pub(crate) struct StopError(pub(crate) Stop);
+
+impl std::fmt::Display for StopError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stopped by the host: {:?}", self.0)
+    }
+}
+
+impl std::error::Error for StopError {}

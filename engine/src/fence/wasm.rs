@@ -1,0 +1,313 @@
+//! Runs scripts in WebAssembly, in this process: a fresh instance for each, and nothing left of it afterwards.
+
+use std::io::IsTerminal;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use capibara_policies::{LimitKind, Limits};
+use wasmtime::{InstancePre, Memory, Store, TypedFunc, UpdateDeadline};
+
+use super::state::{State, StopError};
+use super::stdin::HostStdin;
+use super::watch::{Ended, Watch, poll_once};
+use crate::artifact::{Metering, STACK_BYTES};
+use crate::error::EngineError;
+use crate::identity::Identity;
+use crate::image::{Image, Space};
+use crate::job::{Epoch, Job, Script};
+use crate::os;
+use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+use crate::timer::Timer;
+use crate::world::{ClockConfig, Quotas, RandomConfig, Stop, World, WorldConfig};
+
+/// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
+const YIELD_INTERVAL: u64 = 10_000_000;
+/// What `run` returns beyond exit codes: an uncaught error for want of memory.
+const OUT_OF_MEMORY: i32 = 256;
+/// Largest script file, in bytes.
+const MAX_SOURCE: usize = 64 << 20;
+
+/// A runtime that is loaded and ready to make instances.
+pub(crate) struct Guest {
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) instances: InstancePre<State>,
+    pub(crate) image: Arc<Image>,
+    pub(crate) metering: Metering,
+    pub(crate) id: RuntimeId,
+}
+
+/// A script in the form a guest takes it: its name (first argument) and its source.
+fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
+    let invalid = |reason: &str| {
+        Err(EngineError::InvalidJob { reason: reason.into(), hint: Some("rename the script, for example `script.py`".into()) })
+    };
+    Ok(match script {
+        Script::File { name, source } => {
+            if name.is_empty() || name == "." || name == ".." || name.len() > 255 {
+                return invalid("the script needs a file name of 1 to 255 bytes");
+            }
+            if name.contains(|c: char| c == '/' || c.is_control()) {
+                return invalid("the script's file name holds a slash or a control character");
+            }
+            (format!("/script/{name}"), source)
+        }
+        Script::Code(code) => ("-c".into(), code.as_bytes()),
+        Script::StandardInput(code) => ("-".into(), code.as_bytes()),
+        Script::Module(name) => ("-m".into(), name.as_bytes()),
+    })
+}
+
+/// Runs a job on a loaded guest.
+pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<Outcome, EngineError> {
+    let started = Instant::now();
+    let Job { language, script, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
+    let epoch = epoch.unwrap_or_else(Epoch::now);
+    let seed = match seed {
+        Some(seed) => seed,
+        None => os::random_u128().map_err(EngineError::os("read randomness from the system"))?,
+    };
+    let (name, source) = script_parts(&script)?;
+    if source.len() > MAX_SOURCE {
+        return Err(EngineError::InvalidJob { reason: format!("the script is larger than {MAX_SOURCE} bytes"), hint: None });
+    }
+    if limits.memory < guest.image.memory_bytes() as u64 {
+        let least = guest.image.memory_bytes().div_ceil(1 << 20);
+        return Err(EngineError::InvalidJob {
+            reason: format!("{} bytes of memory are less than the runtime itself takes", limits.memory),
+            hint: Some(format!("give it at least {least}MiB; 128MiB is enough for small scripts")),
+        });
+    }
+    let deadline = started.checked_add(limits.wall_time).unwrap_or_else(|| started + Duration::from_secs(86_400 * 365));
+
+    let mut files = Vec::new();
+    if let Script::File { source, .. } = &script {
+        files.push((name.clone(), source.clone()));
+    }
+    let mut world_args = Vec::with_capacity(args.len() + 1);
+    world_args.push(name);
+    world_args.extend(args.iter().cloned());
+    let mut world = World::new(WorldConfig {
+        args: world_args,
+        env: env.clone(),
+        clock: if live { ClockConfig::Live } else { ClockConfig::Virtual { epoch_nanos: epoch.as_nanos() } },
+        random: if live { RandomConfig::System } else { RandomConfig::Seeded(seed) },
+        stdin,
+        sink,
+        capture,
+        quotas: Quotas {
+            output: limits.output,
+            bytes_written: limits.bytes_written,
+            files: limits.files,
+            descriptors: limits.descriptors,
+            memory: limits.memory,
+        },
+        deadline,
+        files,
+    })
+    .map_err(|error| EngineError::InvalidJob { reason: error.to_string(), hint: None })?;
+    world.set_sleep_limit(limits.wall_time);
+    let host_stdin = match world.take_stdin_file() {
+        Some(file) => {
+            world.set_stdin_terminal(file.is_terminal());
+            Some(HostStdin::new(file).map_err(EngineError::os("prepare reading standard input"))?)
+        }
+        None => None,
+    };
+
+    let mut store = Store::new(&guest.engine, State::new(world, limits.memory, host_stdin, timer.clone()));
+    store.limiter(|state| state);
+    let _ticking = match guest.metering {
+        Metering::Fuel => {
+            let fuel = limits.fuel.unwrap_or(u64::MAX);
+            store.data_mut().fuel_start = fuel;
+            store.set_fuel(fuel).map_err(EngineError::wasm("set the fuel"))?;
+            store.fuel_async_yield_interval(Some(YIELD_INTERVAL)).map_err(EngineError::wasm("set the yield interval"))?;
+            None
+        }
+        Metering::Epoch => {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+            Some(timer.tick(&guest.engine).map_err(EngineError::os("start the engine's timer"))?)
+        }
+        Metering::Unmetered => None,
+    };
+    let entry = Entry::new(guest, &mut store)?;
+
+    let slept_nanos = store.data().slept_nanos.clone();
+    let ended = {
+        let call = pin!(entry.call(&mut store, source));
+        Watch { inner: call, deadline, slept_nanos, canceler: &canceler, alarm: timer.alarm(), polls: 0 }.await
+    };
+    let wall_time = started.elapsed();
+    let linear = entry.memory.data_size(&store) as u64;
+    store.data_mut().note_memory(linear);
+    let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
+    let state = store.into_data();
+    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left));
+    let end = End { limits: &limits, wall_time, slept: state.world.slept(), memory_refused: state.memory_refused, fuel_used };
+    let (memory_peak_bytes, host_calls) = (state.memory_peak, state.host_calls);
+    let world = state.world.finish();
+    let (status, by_real_time) = end.status(ended, world.output_attempted)?;
+
+    let job_sha256 = Identity {
+        language: language.name(),
+        script: &script,
+        args: &args,
+        env: &env,
+        limits: &limits,
+        epoch: epoch.as_nanos(),
+        seed,
+        live,
+        stdin_sha256: world.stdin_sha256,
+        stdin_bytes: world.stdin_bytes,
+    }
+    .digest();
+    Ok(Outcome {
+        status,
+        stdout: Captured { bytes: world.stdout, truncated: world.stdout_truncated },
+        stderr: Captured { bytes: world.stderr, truncated: world.stderr_truncated },
+        usage: Usage {
+            fuel: fuel_used,
+            wall_time,
+            memory_peak_bytes,
+            output_bytes: world.output_bytes,
+            files_written: world.files_written,
+            bytes_written: world.bytes_written,
+            host_calls,
+        },
+        job_sha256,
+        epoch,
+        seed,
+        live,
+        determined: !live && !by_real_time && !world.stdin_from_terminal_read,
+        runtime: guest.id.clone(),
+    })
+}
+
+/// The exports a run uses.
+struct Entry {
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    run: TypedFunc<(u32, u32), i32>,
+}
+
+impl Entry {
+    /// Makes the instance.
+    fn new(guest: &Guest, store: &mut Store<State>) -> Result<Self, EngineError> {
+        // The image is announced to this thread, so the instance must come of one poll; nothing in it can wait.
+        let instance = Space::with_image(&guest.image, || poll_once(guest.instances.instantiate_async(&mut *store)))
+            .ok_or_else(|| EngineError::contract("its instantiation waits"))?
+            .map_err(EngineError::wasm("make an instance"))?;
+        let missing = |name| move |_| EngineError::contract(format!("it does not export `{name}` as it should"));
+        let memory = instance
+            .get_memory(&mut *store, "memory")
+            .ok_or_else(|| EngineError::contract("it does not export `memory`"))?;
+        store.data_mut().memory = Some(memory);
+        Ok(Self {
+            memory,
+            alloc: instance.get_typed_func(&mut *store, "alloc").map_err(missing("alloc"))?,
+            run: instance.get_typed_func(&mut *store, "run").map_err(missing("run"))?,
+        })
+    }
+
+    /// Hands the source over and runs it.
+    async fn call(&self, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
+        let len = u32::try_from(source.len()).map_err(|_| CallError::SourceTooLarge)?;
+        let at = self.alloc.call_async(&mut *store, len).await.map_err(CallError::Guest)?;
+        // No memory for the source: the script ends before it starts, for want of memory.
+        if at == 0 {
+            return Ok(OUT_OF_MEMORY);
+        }
+        self.memory.write(&mut *store, at as usize, source).map_err(|_| CallError::SourceTooLarge)?;
+        self.run.call_async(&mut *store, (at, len)).await.map_err(CallError::Guest)
+    }
+}
+
+/// Why a call did not return.
+enum CallError {
+    /// The guest trapped, or a host function stopped it.
+    Guest(wasmtime::Error),
+    /// `alloc` gave room that is not in memory.
+    SourceTooLarge,
+}
+
+/// What is known when a run has ended.
+struct End<'a> {
+    limits: &'a Limits,
+    wall_time: Duration,
+    slept: Duration,
+    memory_refused: Option<u64>,
+    fuel_used: Option<u64>,
+}
+
+impl End<'_> {
+    /// How the run ended, and whether real time or somebody outside decided that.
+    fn status(&self, ended: Ended<Result<i32, CallError>>, output: u64) -> Result<(Status, bool), EngineError> {
+        Ok(match ended {
+            Ended::Deadline => (self.limit(LimitKind::WallTime, output), true),
+            Ended::Canceled => (Status::Canceled { reason: CancelReason::Asked }, true),
+            Ended::NoTimer(error) => return Err(EngineError::os("start the engine's timer")(error)),
+            Ended::Returned(Ok(OUT_OF_MEMORY)) => match self.memory_refused {
+                Some(_) => (self.limit(LimitKind::Memory, output), false),
+                None => (Status::Completed { exit_code: 1 }, false),
+            },
+            Ended::Returned(Ok(exit_code)) => (Status::Completed { exit_code }, false),
+            Ended::Returned(Err(CallError::SourceTooLarge)) => {
+                return Err(EngineError::contract("`alloc` gave an address outside its memory"));
+            }
+            Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
+                Ok(StopError(stop)) => self.stopped(stop, output),
+                Err(error) => match error.downcast::<wasmtime::Trap>() {
+                    Ok(trap) => (self.trapped(trap, output), false),
+                    Err(error) => return Err(EngineError::wasm("run the script")(error)),
+                },
+            },
+        })
+    }
+
+    fn stopped(&self, stop: Stop, output: u64) -> (Status, bool) {
+        match stop {
+            Stop::Exit(code) => (Status::Completed { exit_code: code.cast_signed() }, false),
+            Stop::Output => (self.limit(LimitKind::Output, output), false),
+            Stop::SinkClosed => (Status::Canceled { reason: CancelReason::SinkClosed }, true),
+            Stop::SinkTimedOut => (self.limit(LimitKind::WallTime, output), true),
+            // Sleep alone was enough: the same on every machine.
+            Stop::SleepPastLimit | Stop::WaitsForever => (self.limit(LimitKind::WallTime, output), false),
+        }
+    }
+
+    fn trapped(&self, trap: wasmtime::Trap, output: u64) -> Status {
+        use wasmtime::Trap as Kind;
+        let kind = match trap {
+            Kind::OutOfFuel => return self.limit(LimitKind::Fuel, output),
+            Kind::StackOverflow => return self.limit(LimitKind::Stack, output),
+            _ if self.memory_refused.is_some() => return self.limit(LimitKind::Memory, output),
+            Kind::UnreachableCodeReached => "unreachable",
+            Kind::MemoryOutOfBounds => "out-of-bounds-memory",
+            Kind::TableOutOfBounds => "out-of-bounds-table",
+            Kind::IndirectCallToNull => "null-function",
+            Kind::BadSignature => "wrong-signature",
+            Kind::IntegerOverflow => "integer-overflow",
+            Kind::IntegerDivisionByZero => "division-by-zero",
+            Kind::BadConversionToInteger => "bad-conversion",
+            _ => "other",
+        };
+        Status::Trapped(Trap { kind, message: trap.to_string() })
+    }
+
+    fn limit(&self, kind: LimitKind, output: u64) -> Status {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (allowed, used) = match kind {
+            LimitKind::Fuel => {
+                let allowed = self.limits.fuel.unwrap_or(u64::MAX);
+                (allowed, self.fuel_used.unwrap_or(allowed))
+            }
+            LimitKind::WallTime => (millis(self.limits.wall_time), millis(self.wall_time.saturating_add(self.slept))),
+            LimitKind::Memory => (self.limits.memory, self.memory_refused.unwrap_or(self.limits.memory)),
+            LimitKind::Output => (self.limits.output, output),
+            LimitKind::Stack => (STACK_BYTES as u64, STACK_BYTES as u64),
+        };
+        Status::Limit(LimitHit { kind, allowed, used })
+    }
+}

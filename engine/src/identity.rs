@@ -1,0 +1,80 @@
+//! The digest that names a job: everything a run depended on, in one unambiguous order.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::job::Script;
+use crate::outcome::Digest;
+
+/// Increased whenever the encoding below changes.
+const VERSION: u64 = 1;
+
+/// What goes into the digest.
+pub(crate) struct Identity<'a> {
+    pub(crate) language: &'a str,
+    pub(crate) script: &'a Script,
+    pub(crate) args: &'a [String],
+    pub(crate) env: &'a [(String, String)],
+    pub(crate) limits: &'a capibara_policies::Limits,
+    pub(crate) epoch: u64,
+    pub(crate) seed: u128,
+    pub(crate) live: bool,
+    /// Of the bytes the script read, and their number.
+    pub(crate) stdin_sha256: [u8; 32],
+    pub(crate) stdin_bytes: u64,
+}
+
+/// Writes fields with their length in front, so that no two jobs give the same bytes.
+struct Fields(Sha256);
+
+impl Fields {
+    fn number(&mut self, value: u64) {
+        self.0.update(value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.number(value.len() as u64);
+        self.0.update(value);
+    }
+
+    fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+}
+
+impl Identity<'_> {
+    pub(crate) fn digest(&self) -> Digest {
+        let mut fields = Fields(Sha256::new());
+        fields.text("capibara job");
+        fields.number(VERSION);
+        fields.text(self.language);
+        let (kind, name, source): (&str, &str, &[u8]) = match self.script {
+            Script::File { name, source } => ("file", name, source),
+            Script::Code(code) => ("code", "", code.as_bytes()),
+            Script::StandardInput(code) => ("standard-input", "", code.as_bytes()),
+            Script::Module(name) => ("module", name, b""),
+        };
+        fields.text(kind);
+        fields.text(name);
+        fields.bytes(source);
+        fields.number(self.args.len() as u64);
+        self.args.iter().for_each(|arg| fields.text(arg));
+        fields.number(self.env.len() as u64);
+        for (name, value) in self.env {
+            fields.text(name);
+            fields.text(value);
+        }
+        let limits = self.limits;
+        fields.number(u64::from(limits.fuel.is_some()));
+        fields.number(limits.fuel.unwrap_or(0));
+        fields.bytes(&limits.wall_time.as_nanos().to_le_bytes());
+        for limit in [limits.memory, limits.output, limits.bytes_written, limits.files, limits.descriptors] {
+            fields.number(limit);
+        }
+        fields.number(self.epoch);
+        fields.bytes(&self.seed.to_le_bytes());
+        fields.number(u64::from(self.live));
+        fields.number(self.stdin_bytes);
+        fields.bytes(&self.stdin_sha256);
+        Digest(fields.0.finalize().into())
+    }
+}

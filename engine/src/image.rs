@@ -1,0 +1,408 @@
+//! Memory images: how an instance gets its linear memory.
+//!
+//! A slot is a piece of address space that serves one linear memory at a time:
+//!
+//! ```text
+//! [ image file, private copy-on-write | zero pages up to the memory's size | nothing ... 4 GiB + guard ]
+//! ```
+//!
+//! A fresh instance takes a slot that already shows its image; when the instance is gone, the pages it wrote are put
+//! back and the slot waits for the next one. Nothing boots, and a warm slot takes no page fault.
+//!
+//! # Why this is sound
+//!
+//! * A slot owns its address range from [`Slot::new`] to its drop; every address used below is inside it.
+//! * A slot is in exactly one place: the free list, or the one [`Memory`] that Wasmtime owns. Wasmtime drops a memory
+//!   only when no code can run on it any more, so restoring a slot never races with a guest.
+//! * The first [`RESERVATION`] bytes are mapped or inaccessible, [`GUARD`] more are inaccessible: what Wasmtime's
+//!   missing bounds checks rely on. [`Creator`] refuses a memory whose settings differ from these.
+//! * Image files are opened from the runtime folder after the checks of `artifact.rs` and only ever mapped for
+//!   reading or privately; who can change them while they are mapped could change this program too (SECURITY.md).
+#![expect(unsafe_code, reason = "owns address space; the argument stands above")]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
+
+use crate::os::{self, PagemapScan, Protection};
+
+/// Address space behind one memory: all a 32-bit index can reach.
+pub(crate) const RESERVATION: usize = 4 << 30;
+/// Inaccessible bytes behind it, for constant offsets.
+pub(crate) const GUARD: usize = 32 << 20;
+/// Image files are padded to this, which every page size divides.
+pub(crate) const IMAGE_ALIGNMENT: usize = 64 << 10;
+/// Written pages that are copied back when a slot is restored; what a run wrote beyond them is thrown away, and the
+/// next run takes the page faults.
+const KEEP_PAGES: usize = 2048;
+/// Slots kept for later runs. A hello keeps about 0.7 MiB each.
+const MAX_FREE_SLOTS: usize = 64;
+/// Fiber stacks kept for later runs.
+const MAX_FREE_STACKS: usize = 64;
+/// Bytes at the top of a fiber stack that stay resident between runs.
+const KEEP_STACK: usize = 128 << 10;
+
+/// The memory an instance starts with: the content of a file, then zeros up to `memory_bytes`.
+pub(crate) struct Image {
+    id: u64,
+    file: File,
+    /// Bytes of the file, a multiple of [`IMAGE_ALIGNMENT`].
+    len: usize,
+    /// Size of the memory at the start.
+    memory_bytes: usize,
+    /// The file, mapped for reading: where restored pages are copied from.
+    view: *const u8,
+}
+
+// SAFETY: `view` points to a mapping that lives as long as the image and is only read.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// Takes a file of `len` bytes as the start of memories of `memory_bytes`.
+    pub(crate) fn open(file: File, memory_bytes: usize) -> io::Result<Arc<Self>> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        let fits = len > 0 && len <= memory_bytes && memory_bytes <= RESERVATION;
+        if !fits || len % IMAGE_ALIGNMENT != 0 || memory_bytes % IMAGE_ALIGNMENT != 0 {
+            return Err(io::Error::other(format!("image of {len} bytes does not fit a memory of {memory_bytes}")));
+        }
+        let view = os::map_file_shared(&file, len)?;
+        Ok(Arc::new(Self { id: IDS.fetch_add(1, Ordering::Relaxed), file, len, memory_bytes, view }))
+    }
+
+    /// Bytes of linear memory an instance starts with.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `open`; slots that show this image have mappings of their own.
+        unsafe { os::unmap(self.view.cast_mut(), self.len) };
+    }
+}
+
+/// Address space for one linear memory.
+struct Slot {
+    base: *mut u8,
+    /// What `[0, size)` shows.
+    image: Arc<Image>,
+    /// Accessible bytes.
+    size: usize,
+}
+
+// SAFETY: the range belongs to the slot alone; moving it to another thread moves that ownership.
+unsafe impl Send for Slot {}
+// SAFETY: a shared slot only gives away its address and size.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn new(image: &Arc<Image>) -> io::Result<Self> {
+        let base = os::map_anonymous(RESERVATION + GUARD, Protection::None)?;
+        let mut slot = Self { base, image: image.clone(), size: 0 };
+        slot.show(image)?;
+        Ok(slot)
+    }
+
+    /// Makes the slot show another image (or the same one, freshly mapped).
+    fn show(&mut self, image: &Arc<Image>) -> io::Result<()> {
+        let above = self.size.max(image.memory_bytes) - image.memory_bytes;
+        // SAFETY: all three ranges are inside the slot, which no memory uses now.
+        unsafe {
+            if above > 0 {
+                os::remap_anonymous(self.base.add(image.memory_bytes), above, Protection::None)?;
+            }
+            os::remap_file_private(self.base, image.len, &image.file)?;
+            if image.memory_bytes > image.len {
+                let zeros = image.memory_bytes - image.len;
+                os::remap_anonymous(self.base.add(image.len), zeros, Protection::ReadWrite)?;
+            }
+        }
+        self.image = image.clone();
+        self.size = image.memory_bytes;
+        Ok(())
+    }
+
+    /// Puts back every page that was written, so that the slot equals its image again.
+    fn restore(&mut self) -> io::Result<()> {
+        let Image { len, memory_bytes, view, .. } = *self.image;
+        // SAFETY: all ranges are inside the slot, which no memory uses now; `view` has `len` readable bytes.
+        unsafe {
+            if self.size > memory_bytes {
+                os::remap_anonymous(self.base.add(memory_bytes), self.size - memory_bytes, Protection::None)?;
+                self.size = memory_bytes;
+            }
+            let mut put_back = |run: Range<usize>| {
+                let file_end = run.end.min(len).max(run.start);
+                ptr::copy_nonoverlapping(view.add(run.start), self.base.add(run.start), file_end - run.start);
+                ptr::write_bytes(self.base.add(file_end), 0, run.end - file_end);
+            };
+            let done = match PagemapScan::get() {
+                Some(map) => map.written(self.base, memory_bytes, KEEP_PAGES, &mut put_back)?,
+                None => 0,
+            };
+            if done < memory_bytes {
+                os::discard(self.base.add(done), memory_bytes - done)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the slot equals its image, byte by byte.
+    fn is_restored(&self) -> bool {
+        let Image { len, memory_bytes, view, .. } = *self.image;
+        if self.size != memory_bytes {
+            return false;
+        }
+        // SAFETY: `[0, memory_bytes)` is readable and no memory uses the slot; `view` has `len` readable bytes.
+        let (slot, image) = unsafe {
+            (std::slice::from_raw_parts(self.base, memory_bytes), std::slice::from_raw_parts(view, len))
+        };
+        slot[..len] == *image && slot[len..].iter().all(|byte| *byte == 0)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // SAFETY: the slot owns the range and is gone.
+        unsafe { os::unmap(self.base, RESERVATION + GUARD) };
+    }
+}
+
+/// The slots and fiber stacks of one engine.
+pub(crate) struct Space {
+    free: Mutex<HashMap<u64, Vec<Slot>>>,
+    stacks: Mutex<Vec<Stack>>,
+    verify: bool,
+}
+
+thread_local! {
+    /// The image the next memory made on this thread must show.
+    static ANNOUNCED: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Space {
+    /// With `verify`, every restored slot is compared with its image (slow: tests and soaks).
+    pub(crate) fn new(verify: bool) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), verify })
+    }
+
+    /// Runs `instantiate`, in which one memory is made, which starts as `image`. Must not wait: the announcement
+    /// belongs to this thread.
+    pub(crate) fn with_image<R>(image: &Arc<Image>, instantiate: impl FnOnce() -> R) -> R {
+        struct Withdraw;
+        impl Drop for Withdraw {
+            fn drop(&mut self) {
+                ANNOUNCED.with(|slot| slot.borrow_mut().take());
+            }
+        }
+        ANNOUNCED.with(|slot| *slot.borrow_mut() = Some(image.clone()));
+        let _withdraw = Withdraw;
+        instantiate()
+    }
+
+    fn take(&self, image: &Arc<Image>) -> io::Result<Slot> {
+        let mut free = lock(&self.free);
+        if let Some(slot) = free.get_mut(&image.id).and_then(Vec::pop) {
+            return Ok(slot);
+        }
+        let other = free.values_mut().find_map(Vec::pop);
+        drop(free);
+        match other {
+            Some(mut slot) => slot.show(image).map(|()| slot),
+            None => Slot::new(image),
+        }
+    }
+
+    fn give_back(&self, mut slot: Slot) {
+        // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
+        let wanted = Arc::strong_count(&slot.image) > 1 && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
+        if !wanted || slot.restore().is_err() {
+            return;
+        }
+        // A page that was missed would show one tenant's data to the next.
+        assert!(!self.verify || slot.is_restored(), "a slot does not equal its image after it was restored");
+        lock(&self.free).entry(slot.image.id).or_default().push(slot);
+    }
+}
+
+/// A linear memory on a slot.
+struct Memory {
+    slot: Option<Slot>,
+    space: Arc<Space>,
+}
+
+impl Memory {
+    fn slot(&self) -> (*mut u8, usize) {
+        self.slot.as_ref().map_or((ptr::null_mut(), 0), |slot| (slot.base, slot.size))
+    }
+}
+
+// SAFETY: `[base, base + byte_size)` is readable and writable, the address never moves, and it is the memory's alone.
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.slot().1
+    }
+
+    fn byte_capacity(&self) -> usize {
+        RESERVATION
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.slot().0
+    }
+
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        let slot = self.slot.as_mut().ok_or_else(|| wasmtime::Error::msg("memory without a slot"))?;
+        if new_size < slot.size || new_size > RESERVATION {
+            return Err(wasmtime::Error::msg("growth out of range"));
+        }
+        // SAFETY: inside the slot; the pages were inaccessible until now and read as zeros.
+        unsafe { os::protect(slot.base.add(slot.size), new_size - slot.size, Protection::ReadWrite)? };
+        slot.size = new_size;
+        Ok(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.space.give_back(slot);
+        }
+    }
+}
+
+/// Makes linear memories from announced images.
+pub(crate) struct Creator(pub(crate) Arc<Space>);
+
+// SAFETY: memories have the reservation and guard that were asked for; any other request is refused.
+unsafe impl MemoryCreator for Creator {
+    fn new_memory(
+        &self,
+        ty: MemoryType,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let image = ANNOUNCED.with(|slot| slot.borrow_mut().take()).ok_or("no image was announced for this memory")?;
+        let fits = minimum == image.memory_bytes && maximum.is_none_or(|maximum| maximum >= minimum);
+        if !fits || ty.is_64() || ty.is_shared() || reserved != Some(RESERVATION) || guard > GUARD {
+            return Err(format!(
+                "memory of {minimum} to {maximum:?} bytes, {reserved:?} reserved, guard {guard}, is not the image's"
+            ));
+        }
+        let slot = self.0.take(&image).map_err(|error| format!("cannot map a memory: {error}"))?;
+        Ok(Box::new(Memory { slot: Some(slot), space: self.0.clone() }))
+    }
+}
+
+/// A stack on which guest code runs, with one inaccessible page below it.
+struct Stack {
+    base: *mut u8,
+    /// Usable bytes, without the guard page.
+    size: usize,
+}
+
+// SAFETY: the range belongs to the stack alone.
+unsafe impl Send for Stack {}
+// SAFETY: a shared stack only gives away addresses.
+unsafe impl Sync for Stack {}
+
+impl Stack {
+    fn new(size: usize) -> io::Result<Self> {
+        let page = os::page_size();
+        let base = os::map_anonymous(size + page, Protection::None)?;
+        let stack = Self { base, size };
+        // SAFETY: inside the new mapping.
+        unsafe { os::protect(base.add(page), size, Protection::ReadWrite)? };
+        Ok(stack)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the stack owns the range and is gone.
+        unsafe { os::unmap(self.base, self.size + os::page_size()) };
+    }
+}
+
+/// A stack in use; goes back to its space.
+struct LentStack {
+    stack: Option<Stack>,
+    space: Arc<Space>,
+}
+
+impl LentStack {
+    fn bounds(&self) -> (*mut u8, usize) {
+        self.stack.as_ref().map_or((ptr::null_mut(), 0), |stack| (stack.base, stack.size))
+    }
+}
+
+// SAFETY: `range` is readable and writable and the stack's alone, `guard_range` below it is inaccessible.
+unsafe impl StackMemory for LentStack {
+    fn top(&self) -> *mut u8 {
+        let (base, size) = self.bounds();
+        base.wrapping_add(os::page_size() + size)
+    }
+
+    fn range(&self) -> Range<usize> {
+        let (base, size) = self.bounds();
+        let bottom = base as usize + os::page_size();
+        bottom..bottom + size
+    }
+
+    fn guard_range(&self) -> Range<*mut u8> {
+        let (base, _) = self.bounds();
+        base..base.wrapping_add(os::page_size())
+    }
+}
+
+impl Drop for LentStack {
+    fn drop(&mut self) {
+        let Some(stack) = self.stack.take() else { return };
+        let mut stacks = lock(&self.space.stacks);
+        if stacks.len() >= MAX_FREE_STACKS {
+            return;
+        }
+        let cold = stack.size.saturating_sub(KEEP_STACK);
+        // SAFETY: inside the stack, on which nothing runs any more.
+        let dropped = unsafe { os::discard(stack.base.wrapping_add(os::page_size()), cold) };
+        if dropped.is_ok() {
+            stacks.push(stack);
+        }
+    }
+}
+
+/// Makes fiber stacks, and uses old ones again.
+pub(crate) struct Stacks(pub(crate) Arc<Space>);
+
+// SAFETY: stacks are page-aligned, have a guard page, and belong to one fiber at a time.
+unsafe impl StackCreator for Stacks {
+    fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
+        let kept = {
+            let mut stacks = lock(&self.0.stacks);
+            let found = stacks.iter().rposition(|stack| stack.size == size);
+            found.map(|at| stacks.swap_remove(at))
+        };
+        let stack = match kept {
+            Some(stack) => stack,
+            None => Stack::new(size)?,
+        };
+        Ok(Box::new(LentStack { stack: Some(stack), space: self.0.clone() }))
+    }
+}

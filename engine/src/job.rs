@@ -1,0 +1,273 @@
+//! What to run: a script and everything its run depends on.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use capibara_policies::{Limits, Policy};
+use capibara_runtimes::Language;
+
+use crate::cancel::Canceler;
+use crate::stream::{OutputSink, Stdin};
+
+/// The script itself and the way it is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Script {
+    /// A file. The script sees itself as `/script/<name>`.
+    File {
+        /// File name, without a directory.
+        name: String,
+        /// Its bytes. For Python: UTF-8, or what its coding cookie says.
+        source: Arc<[u8]>,
+    },
+    /// Code given by itself, as with `python -c`.
+    Code(String),
+    /// A script that came by standard input, as with `python -`.
+    StandardInput(String),
+    /// A module of the standard library, as with `python -m`.
+    Module(String),
+}
+
+/// The moment at which a run's clock starts: nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// From nanoseconds since 1970.
+    #[must_use]
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A text that is not a moment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a moment from 1970 to 2400: write for example `2026-01-31T12:00:00Z`")]
+pub struct EpochError {
+    text: String,
+}
+
+/// The last moment a clock may start at, so that no sum of it overflows: 2400-01-01T00:00:00Z.
+const LATEST_EPOCH_NANOS: u64 = 13_569_465_600_000_000_000;
+
+impl FromStr for Epoch {
+    type Err = EpochError;
+
+    /// Reads RFC 3339, `2026-01-31T12:00:00Z` or with an offset.
+    fn from_str(text: &str) -> Result<Self, EpochError> {
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .and_then(|t| u64::try_from(t.as_nanosecond()).ok())
+            .filter(|nanos| *nanos <= LATEST_EPOCH_NANOS)
+            .map(Self)
+            .ok_or_else(|| EpochError { text: text.into() })
+    }
+}
+
+impl fmt::Display for Epoch {
+    /// RFC 3339 in UTC, with as many digits as are needed to name the same moment again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(timestamp) => write!(f, "{timestamp}"),
+            Err(_) => write!(f, "{} ns after 1970", self.0),
+        }
+    }
+}
+
+/// One run: the script and everything it depends on.
+///
+/// Starts from nothing: no arguments, no environment, standard input closed, the limits of the preset `moderate`,
+/// output captured. Clock and randomness are drawn when the run starts, unless [`epoch`](Self::epoch) and
+/// [`seed`](Self::seed) pin them; equal jobs then give equal bytes and equal fuel.
+///
+/// ```
+/// use capibara::Job;
+/// let job = Job::python("print(6 * 7)").with_seed(1).with_args(["a", "b"]);
+/// assert_eq!(job.args, ["a", "b"]);
+/// ```
+pub struct Job {
+    /// The guest language. Default: Python.
+    pub language: Language,
+    /// The script.
+    pub script: Script,
+    /// What follows the script on its command line.
+    pub args: Vec<String>,
+    /// Environment variables, none by default. A later entry of the same name wins.
+    pub env: Vec<(String, String)>,
+    /// What the script reads on descriptor 0. Default: nothing.
+    pub stdin: Stdin,
+    /// The bounds of the run.
+    pub limits: Limits,
+    /// Where the clock starts; drawn from the host's clock when `None`.
+    pub epoch: Option<Epoch>,
+    /// Where randomness starts; drawn from the system when `None`.
+    pub seed: Option<u128>,
+    /// Real clocks, real sleeps and system randomness, without fuel. Default: false.
+    pub live: bool,
+    /// Receives output while it is written. Default: none.
+    pub sink: Option<Box<dyn OutputSink>>,
+    /// Whether output is kept for the [`Outcome`](crate::Outcome). Default: true.
+    pub capture: bool,
+    pub(crate) canceler: Canceler,
+}
+
+impl Job {
+    /// A job for that script in Python.
+    #[must_use]
+    pub fn new(script: Script) -> Self {
+        Self {
+            language: Language::Python,
+            script,
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Stdin::Closed,
+            limits: Limits::default(),
+            epoch: None,
+            seed: None,
+            live: false,
+            sink: None,
+            capture: true,
+            canceler: Canceler::new(),
+        }
+    }
+
+    /// Python code, run as with `python -c`.
+    #[must_use]
+    pub fn python(code: impl Into<String>) -> Self {
+        Self::new(Script::Code(code.into()))
+    }
+
+    /// A script file: its name (no directory) and its bytes.
+    #[must_use]
+    pub fn file(name: impl Into<String>, source: impl Into<Arc<[u8]>>) -> Self {
+        Self::new(Script::File { name: name.into(), source: source.into() })
+    }
+
+    /// Sets the script's arguments.
+    #[must_use]
+    pub fn with_args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets what the script reads on standard input.
+    #[must_use]
+    pub fn with_stdin(mut self, stdin: impl Into<Stdin>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// Lets the script read a pipe, file, socket or terminal of the host, as far as it asks.
+    #[must_use]
+    pub fn with_stdin_file(mut self, file: std::fs::File) -> Self {
+        self.stdin = Stdin::Host(file);
+        self
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Takes the limits of a policy.
+    #[must_use]
+    pub fn with_policy(self, policy: &Policy) -> Self {
+        self.with_limits(policy.limits.clone())
+    }
+
+    /// Pins the start of the clock.
+    #[must_use]
+    pub fn with_epoch(mut self, epoch: Epoch) -> Self {
+        self.epoch = Some(epoch);
+        self
+    }
+
+    /// Pins the start of randomness.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u128) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Chooses real clocks, real sleeps and system randomness.
+    #[must_use]
+    pub fn with_live(mut self, live: bool) -> Self {
+        self.live = live;
+        self
+    }
+
+    /// Sends output to `sink` while it is written.
+    #[must_use]
+    pub fn with_sink(mut self, sink: impl OutputSink + 'static) -> Self {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Whether output is kept for the outcome as well.
+    #[must_use]
+    pub fn with_capture(mut self, capture: bool) -> Self {
+        self.capture = capture;
+        self
+    }
+
+    /// A handle that stops this run from elsewhere.
+    #[must_use]
+    pub fn canceler(&self) -> Canceler {
+        self.canceler.clone()
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("language", &self.language)
+            .field("args", &self.args)
+            .field("limits", &self.limits)
+            .field("epoch", &self.epoch)
+            .field("seed", &self.seed)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_read_and_written_back() {
+        let epoch: Epoch = "2026-01-31T12:00:00Z".parse().unwrap();
+        assert_eq!(epoch.as_nanos(), 1_769_860_800_000_000_000);
+        assert_eq!(epoch.to_string(), "2026-01-31T12:00:00Z");
+        assert_eq!("2026-01-31T13:00:00+01:00".parse::<Epoch>().unwrap(), epoch);
+        let fine = Epoch::from_nanos(1_769_860_800_123_456_789);
+        assert_eq!(fine.to_string().parse::<Epoch>().unwrap(), fine);
+        for bad in ["", "yesterday", "2026-01-31", "1960-01-01T00:00:00Z", "2500-01-01T00:00:00Z"] {
+            assert!(bad.parse::<Epoch>().is_err(), "{bad}");
+        }
+    }
+}

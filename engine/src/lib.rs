@@ -1,0 +1,41 @@
+//! Runs scripts you did not write: real CPython inside WebAssembly, with nothing granted, under fuel, memory, time
+//! and output limits.
+//!
+//! ```no_run
+//! use capibara::{Engine, EngineConfig, Job, Language, Silent};
+//!
+//! let engine = Engine::new(EngineConfig::default())?;
+//! engine.prepare(Language::Python, false, &Silent)?; // builds the runtime the first time, which takes minutes
+//! let outcome = engine.run_blocking(Job::python("print(6 * 7)"))?;
+//! assert_eq!(outcome.stdout.text(), "42\n");
+//! assert!(outcome.success());
+//! # Ok::<(), capibara::EngineError>(())
+//! ```
+//!
+//! A script that raises, hits a limit or breaks down is an [`Outcome`], a value; [`EngineError`] is kept for "we could
+//! not do the job". Start with [`Engine`], then [`Job`].
+
+mod artifact;
+mod cancel;
+mod engine;
+mod error;
+mod fence;
+mod identity;
+mod image;
+mod job;
+mod os;
+mod outcome;
+mod recipe;
+mod split;
+mod stream;
+mod timer;
+mod world;
+
+pub use cancel::Canceler;
+pub use capibara_policies::{LimitKind, Limits, LimitsChange, Policy, PolicyError};
+pub use capibara_runtimes::{Language, Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
+pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Variant};
+pub use error::EngineError;
+pub use job::{Epoch, EpochError, Job, Script};
+pub use outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use stream::{OutputSink, Stdin, Stream};

@@ -1,0 +1,414 @@
+//! The functions on open descriptors.
+
+use super::abi::{self, DIRENT_BYTES, Errno, Fdstat, Filestat, Filetype, Iovecs, fdflags, fstflags, rights};
+use super::descriptors::Target;
+use super::tree::{Kind, NodeId};
+use super::{Fault, Progress, Wait, World};
+
+/// The name of the one directory a run starts with.
+const ROOT_NAME: &[u8] = b"/";
+
+/// What a call on file contents needs a descriptor to be.
+#[derive(Clone, Copy)]
+struct OpenFile {
+    node: NodeId,
+    offset: u64,
+    flags: u16,
+}
+
+impl World {
+    /// The file behind a descriptor that has a right.
+    ///
+    /// # Errors
+    /// [`Errno::Spipe`] for a stream, [`Errno::Badf`] for a directory, `missing` without the right.
+    fn file(&self, fd: u32, right: u64, missing: Errno) -> Result<OpenFile, Errno> {
+        let descriptor = self.descriptors.get(fd)?;
+        let node = descriptor.node()?;
+        if self.tree.node(node)?.is_directory() {
+            return Err(Errno::Badf);
+        }
+        descriptor.need(right).map_err(|_| missing)?;
+        Ok(OpenFile { node, offset: descriptor.offset, flags: descriptor.flags })
+    }
+
+    fn size(&self, node: NodeId) -> Result<u64, Errno> {
+        Ok(self.tree.node(node)?.size())
+    }
+
+    /// Copies file contents into the guest and says how many bytes there were.
+    fn copy_out(&self, mem: &mut [u8], node: NodeId, offset: u64, ranges: &Iovecs) -> Result<u64, Errno> {
+        let Kind::File(content) = &self.tree.node(node)?.kind else { return Err(Errno::Badf) };
+        let mut rest = usize::try_from(offset).ok().and_then(|start| content.bytes().get(start..)).unwrap_or_default();
+        let mut copied = 0_u64;
+        for (pointer, len) in ranges.iter() {
+            if rest.is_empty() {
+                break;
+            }
+            let len = usize::try_from(len).map_err(|_| Errno::Fault)?.min(rest.len());
+            let (now, later) = rest.split_at(len);
+            let count = u32::try_from(len).map_err(|_| Errno::Fault)?;
+            abi::slice_mut(mem, pointer, count)?.copy_from_slice(now);
+            copied = copied.saturating_add(u64::from(count));
+            rest = later;
+        }
+        Ok(copied)
+    }
+
+    /// Advice changes nothing.
+    pub(crate) fn fd_advise(
+        &mut self,
+        _mem: &mut [u8],
+        fd: u32,
+        _offset: u64,
+        _len: u64,
+        advice: u32,
+    ) -> Result<(), Fault> {
+        if advice > 5 {
+            return Err(Errno::Inval.into());
+        }
+        self.file(fd, rights::FD_ADVISE, Errno::Notcapable)?;
+        Ok(())
+    }
+
+    /// Makes a file as long as `offset + len` at least.
+    pub(crate) fn fd_allocate(&mut self, _mem: &mut [u8], fd: u32, offset: u64, len: u64) -> Result<(), Fault> {
+        let file = self.file(fd, rights::FD_ALLOCATE, Errno::Badf)?;
+        if len == 0 {
+            return Err(Errno::Inval.into());
+        }
+        let end = offset.checked_add(len).ok_or(Errno::Fbig)?;
+        if end > self.size(file.node)? {
+            self.tree.resize(file.node, end, self.clock.file_time())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fd_close(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
+        let descriptor = self.descriptors.remove(fd)?;
+        self.dispose(descriptor);
+        Ok(())
+    }
+
+    /// Memory needs no flushing.
+    pub(crate) fn fd_datasync(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
+        Ok(self.descriptors.get(fd)?.need(rights::FD_DATASYNC)?)
+    }
+
+    /// Memory needs no flushing.
+    pub(crate) fn fd_sync(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
+        Ok(self.descriptors.get(fd)?.need(rights::FD_SYNC)?)
+    }
+
+    /// Streams have no type, so that no script takes them for a terminal and waits for a user.
+    pub(crate) fn fd_fdstat_get(&mut self, mem: &mut [u8], fd: u32, stat: u32) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        let filetype = match descriptor.target {
+            Target::Input | Target::Output(_) => Filetype::Unknown,
+            Target::Node(node) => self.tree.node(node)?.filetype(),
+        };
+        let (flags, base, inheriting) = (descriptor.flags, descriptor.base, descriptor.inheriting);
+        Ok(Fdstat { filetype, flags, base, inheriting }.write(mem, stat)?)
+    }
+
+    /// Sets whether writes append; `NONBLOCK` is kept and means nothing.
+    pub(crate) fn fd_fdstat_set_flags(&mut self, _mem: &mut [u8], fd: u32, flags: u32) -> Result<(), Fault> {
+        let flags = abi::flags(flags, fdflags::ALL & !fdflags::SYNCHRONOUS)?;
+        let descriptor = self.descriptors.get_mut(fd)?;
+        descriptor.need(rights::FD_FDSTAT_SET_FLAGS)?;
+        descriptor.flags = flags;
+        Ok(())
+    }
+
+    /// Rights can only be given up.
+    pub(crate) fn fd_fdstat_set_rights(
+        &mut self,
+        _mem: &mut [u8],
+        fd: u32,
+        base: u64,
+        inheriting: u64,
+    ) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get_mut(fd)?;
+        if !abi::holds(descriptor.base, base) || !abi::holds(descriptor.inheriting, inheriting) {
+            return Err(Errno::Notcapable.into());
+        }
+        descriptor.base = base;
+        descriptor.inheriting = inheriting;
+        Ok(())
+    }
+
+    pub(crate) fn fd_filestat_get(&mut self, mem: &mut [u8], fd: u32, stat: u32) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        descriptor.need(rights::FD_FILESTAT_GET)?;
+        let filestat = match descriptor.target {
+            Target::Node(node) => self.tree.node(node)?.filestat(),
+            Target::Input | Target::Output(_) => Filestat {
+                inode: 0,
+                filetype: Filetype::Unknown,
+                links: 1,
+                size: 0,
+                accessed: 0,
+                modified: 0,
+                changed: 0,
+            },
+        };
+        Ok(filestat.write(mem, stat)?)
+    }
+
+    pub(crate) fn fd_filestat_set_size(&mut self, _mem: &mut [u8], fd: u32, size: u64) -> Result<(), Fault> {
+        // As ftruncate(2), on a descriptor that cannot write.
+        let file = self.file(fd, rights::FD_FILESTAT_SET_SIZE, Errno::Inval)?;
+        Ok(self.tree.resize(file.node, size, self.clock.file_time())?)
+    }
+
+    pub(crate) fn fd_filestat_set_times(
+        &mut self,
+        _mem: &mut [u8],
+        fd: u32,
+        accessed: u64,
+        modified: u64,
+        flags: u32,
+    ) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        descriptor.need(rights::FD_FILESTAT_SET_TIMES)?;
+        let node = descriptor.node()?;
+        self.set_times(node, accessed, modified, flags)
+    }
+
+    /// Sets the times of a node as `flags` say.
+    pub(super) fn set_times(&mut self, node: NodeId, accessed: u64, modified: u64, flags: u32) -> Result<(), Fault> {
+        let flags = abi::flags(flags, fstflags::ALL)?;
+        let now = self.clock.file_time();
+        let choose = |given: u16, at_now: u16, time: u64| match (flags & given != 0, flags & at_now != 0) {
+            (true, true) => Err(Errno::Inval),
+            (true, false) => Ok(Some(time)),
+            (false, true) => Ok(Some(now)),
+            (false, false) => Ok(None),
+        };
+        let accessed = choose(fstflags::ACCESSED, fstflags::ACCESSED_NOW, accessed)?;
+        let modified = choose(fstflags::MODIFIED, fstflags::MODIFIED_NOW, modified)?;
+        let node = self.tree.node_mut(node)?;
+        if !node.writable {
+            return Err(Errno::Rofs.into());
+        }
+        node.accessed = accessed.unwrap_or(node.accessed);
+        node.modified = modified.unwrap_or(node.modified);
+        node.changed = now;
+        Ok(())
+    }
+
+    pub(crate) fn fd_pread(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        iovs: u32,
+        iovs_len: u32,
+        offset: u64,
+        nread: u32,
+    ) -> Result<(), Fault> {
+        let file = self.file(fd, rights::FD_READ, Errno::Badf)?;
+        let ranges = Iovecs::read(mem, iovs, iovs_len)?;
+        abi::writable(mem, nread, 4)?;
+        let count = self.copy_out(mem, file.node, offset, &ranges)?;
+        write_count(mem, nread, count)
+    }
+
+    pub(crate) fn fd_prestat_get(&mut self, mem: &mut [u8], fd: u32, prestat: u32) -> Result<(), Fault> {
+        if !self.descriptors.get(fd)?.preopen {
+            return Err(Errno::Badf.into());
+        }
+        // The tag of a directory is 0; its name's length follows at offset 4.
+        abi::writable(mem, prestat, 8)?;
+        abi::write_u32(mem, prestat, 0)?;
+        abi::write_u32(mem, abi::add(prestat, 4)?, u32::try_from(ROOT_NAME.len()).map_err(|_| Errno::Overflow)?)?;
+        Ok(())
+    }
+
+    pub(crate) fn fd_prestat_dir_name(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        path: u32,
+        path_len: u32,
+    ) -> Result<(), Fault> {
+        if !self.descriptors.get(fd)?.preopen {
+            return Err(Errno::Badf.into());
+        }
+        let place = abi::slice_mut(mem, path, path_len)?;
+        place.get_mut(..ROOT_NAME.len()).ok_or(Errno::Nametoolong)?.copy_from_slice(ROOT_NAME);
+        Ok(())
+    }
+
+    pub(crate) fn fd_pwrite(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        iovs: u32,
+        iovs_len: u32,
+        offset: u64,
+        nwritten: u32,
+    ) -> Result<(), Fault> {
+        let file = self.file(fd, rights::FD_WRITE, Errno::Badf)?;
+        let ranges = Iovecs::read(mem, iovs, iovs_len)?;
+        abi::writable(mem, nwritten, 4)?;
+        // As on Linux, a descriptor that appends does so here too.
+        let offset = if file.flags & fdflags::APPEND == 0 { offset } else { self.size(file.node)? };
+        let count = self.tree.write(file.node, offset, mem, &ranges, self.clock.file_time())?;
+        write_count(mem, nwritten, count)
+    }
+
+    pub(crate) fn fd_read(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        iovs: u32,
+        iovs_len: u32,
+        nread: u32,
+    ) -> Result<Progress, Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        let target = descriptor.target;
+        if let Target::Node(node) = target
+            && self.tree.node(node)?.is_directory()
+        {
+            return Err(Errno::Isdir.into());
+        }
+        descriptor.need(rights::FD_READ).map_err(|_| Errno::Badf)?;
+        let ranges = Iovecs::read(mem, iovs, iovs_len)?;
+        abi::writable(mem, nread, 4)?;
+        let count = match target {
+            Target::Output(_) => return Err(Errno::Badf.into()),
+            Target::Input => match self.input.read(mem, &ranges, self.input_is_loose())? {
+                Some(count) => count,
+                None => return Ok(Progress::Wait(Wait::Stdin)),
+            },
+            Target::Node(node) => {
+                let count = self.copy_out(mem, node, descriptor.offset, &ranges)?;
+                let descriptor = self.descriptors.get_mut(fd)?;
+                descriptor.offset = descriptor.offset.saturating_add(count);
+                count
+            }
+        };
+        write_count(mem, nread, count)?;
+        Ok(Progress::Done)
+    }
+
+    /// Fills the buffer with entries, the last one cut if it does not fit. A cookie is the number of entries before;
+    /// 0 takes a new look at the directory, any other continues the look taken then.
+    pub(crate) fn fd_readdir(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        buf: u32,
+        buf_len: u32,
+        cookie: u64,
+        bufused: u32,
+    ) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get_mut(fd)?;
+        let Target::Node(node) = descriptor.target else { return Err(Errno::Notdir.into()) };
+        if !self.tree.node(node)?.is_directory() {
+            return Err(Errno::Notdir.into());
+        }
+        descriptor.need(rights::FD_READDIR)?;
+        abi::writable(mem, bufused, 4)?;
+        let buffer = abi::slice_mut(mem, buf, buf_len)?;
+        if cookie == 0
+            && let Some(old) = descriptor.listing.take()
+        {
+            self.tree.drop_listing(old);
+        }
+        let listing = match &mut descriptor.listing {
+            Some(listing) => listing,
+            none => none.insert(self.tree.list(node)?),
+        };
+        let start = usize::try_from(cookie).unwrap_or(usize::MAX);
+        let mut rest = buffer;
+        let mut next = cookie;
+        for entry in listing.entries.get(start..).unwrap_or_default() {
+            if rest.is_empty() {
+                break;
+            }
+            next = next.saturating_add(1);
+            let name_len = u32::try_from(entry.name.len()).map_err(|_| Errno::Overflow)?;
+            let head: [u8; DIRENT_BYTES] = abi::dirent(next, entry.inode, name_len, entry.filetype);
+            rest = put_what_fits(rest, &head);
+            rest = put_what_fits(rest, entry.name.as_bytes());
+        }
+        let left = u32::try_from(rest.len()).map_err(|_| Errno::Overflow)?;
+        Ok(abi::write_u32(mem, bufused, buf_len.saturating_sub(left))?)
+    }
+
+    pub(crate) fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<(), Fault> {
+        self.descriptors.get(from)?;
+        if from != to {
+            let replaced = self.descriptors.renumber(from, to)?;
+            self.dispose(replaced);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fd_seek(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        offset: i64,
+        whence: u32,
+        newoffset: u32,
+    ) -> Result<(), Fault> {
+        let file = self.file(fd, rights::FD_SEEK, Errno::Notcapable)?;
+        abi::writable(mem, newoffset, 8)?;
+        let from = match whence {
+            0 => 0,
+            1 => file.offset,
+            2 => self.size(file.node)?,
+            _ => return Err(Errno::Inval.into()),
+        };
+        let position = from.checked_add_signed(offset).filter(|position| i64::try_from(*position).is_ok());
+        let position = position.ok_or(Errno::Inval)?;
+        self.descriptors.get_mut(fd)?.offset = position;
+        Ok(abi::write_u64(mem, newoffset, position)?)
+    }
+
+    pub(crate) fn fd_tell(&mut self, mem: &mut [u8], fd: u32, offset: u32) -> Result<(), Fault> {
+        let file = self.file(fd, rights::FD_TELL, Errno::Notcapable)?;
+        Ok(abi::write_u64(mem, offset, file.offset)?)
+    }
+
+    pub(crate) fn fd_write(
+        &mut self,
+        mem: &mut [u8],
+        fd: u32,
+        iovs: u32,
+        iovs_len: u32,
+        nwritten: u32,
+    ) -> Result<(), Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        descriptor.need(rights::FD_WRITE).map_err(|_| Errno::Badf)?;
+        // Nothing is written before it is known that the count can be told.
+        let ranges = Iovecs::read(mem, iovs, iovs_len)?;
+        abi::writable(mem, nwritten, 4)?;
+        let count = match descriptor.target {
+            Target::Input => return Err(Errno::Badf.into()),
+            Target::Output(stream) => self.output.write(stream, mem, &ranges)?,
+            Target::Node(node) => {
+                let append = descriptor.flags & fdflags::APPEND != 0;
+                let offset = if append { self.size(node)? } else { descriptor.offset };
+                let count = self.tree.write(node, offset, mem, &ranges, self.clock.file_time())?;
+                self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+                count
+            }
+        };
+        write_count(mem, nwritten, count)
+    }
+}
+
+/// Tells the guest how many bytes were moved; [`abi::MAX_TRANSFER`] keeps the number small.
+fn write_count(mem: &mut [u8], pointer: u32, count: u64) -> Result<(), Fault> {
+    Ok(abi::write_u32(mem, pointer, u32::try_from(count).map_err(|_| Errno::Overflow)?)?)
+}
+
+/// Copies as much as fits and returns the room after it.
+fn put_what_fits<'a>(buffer: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
+    let len = bytes.len().min(buffer.len());
+    let (place, rest) = buffer.split_at_mut(len);
+    place.copy_from_slice(bytes.split_at(len).0);
+    rest
+}

@@ -1,0 +1,361 @@
+//! The World: everything a script can perceive besides its own computation.
+//!
+//! It is the complete host side of WASI preview 1, as plain data: descriptors, a file tree in memory, streams, clocks
+//! and randomness. It knows nothing of Wasmtime. Each of the 46 functions is a method that takes the guest's linear
+//! memory as bytes and the guest's arguments as numbers, whatever they are.
+//!
+//! # Security
+//! Together with WebAssembly itself this is what a script cannot get around. So nothing here is `unsafe`, panics, or
+//! allocates by a size the script names without a cap of ours; and nothing here blocks: what has to wait says so, as
+//! [`Progress::Wait`], and is called again.
+
+#![forbid(unsafe_code)]
+
+mod abi;
+mod clock;
+mod descriptors;
+mod files;
+mod paths;
+mod poll;
+mod quota;
+mod random;
+mod startup;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use abi::Errno;
+pub(crate) use clock::ClockConfig;
+pub(crate) use quota::Quotas;
+pub(crate) use random::RandomConfig;
+pub(crate) use startup::WorldError;
+
+use clock::{Clock, ClockId};
+use descriptors::{Descriptor, Descriptors, Target};
+use random::Random;
+use startup::Strings;
+use streams::{Input, Output};
+use tree::Tree;
+
+use crate::stream::{OutputSink, Stdin};
+
+/// What a World is made of.
+pub(crate) struct WorldConfig {
+    /// The command line; the first is the program's name. Together with `env` at most 1 MiB and 4096 entries.
+    pub(crate) args: Vec<String>,
+    /// Environment variables. A later entry of the same name wins.
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) clock: ClockConfig,
+    pub(crate) random: RandomConfig,
+    pub(crate) stdin: Stdin,
+    /// Receives output while it is written.
+    pub(crate) sink: Option<Box<dyn OutputSink>>,
+    /// Whether output is kept for [`WorldEnd`].
+    pub(crate) capture: bool,
+    pub(crate) quotas: Quotas,
+    /// When the sink must return at the latest.
+    pub(crate) deadline: Instant,
+    /// Read-only files by absolute path. Directories on the way are made, writable only below a writable one.
+    pub(crate) files: Vec<(String, Arc<[u8]>)>,
+}
+
+/// The state of one run's World.
+pub(crate) struct World {
+    args: Strings,
+    env: Strings,
+    clock: Clock,
+    random: Random,
+    input: Input,
+    output: Output,
+    tree: Tree,
+    descriptors: Descriptors,
+    /// When the poll that waits now began. Its guest is suspended, so there is one at most.
+    poll_began: Option<Instant>,
+}
+
+/// What is left of a World when its run is over.
+#[derive(Debug)]
+pub(crate) struct WorldEnd {
+    /// What was written to descriptor 1, if it was captured.
+    pub(crate) stdout: Vec<u8>,
+    /// What was written to descriptor 2, if it was captured.
+    pub(crate) stderr: Vec<u8>,
+    /// Whether standard output was cut at the limit.
+    pub(crate) stdout_truncated: bool,
+    /// Whether standard error was cut at the limit.
+    pub(crate) stderr_truncated: bool,
+    /// Bytes written to both streams.
+    pub(crate) output_bytes: u64,
+    /// Bytes the script tried to write to both streams; more than `output_bytes` when they were cut.
+    pub(crate) output_attempted: u64,
+    /// Files the script made, wrote or resized; each counts once.
+    pub(crate) files_written: u64,
+    /// Bytes the script wrote to files, also those overwritten or removed since.
+    pub(crate) bytes_written: u64,
+    /// SHA-256 of what the script read of standard input.
+    pub(crate) stdin_sha256: [u8; 32],
+    /// Bytes the script read of standard input.
+    pub(crate) stdin_bytes: u64,
+    /// Whether the script read from a terminal, so that the run depends on real time.
+    pub(crate) stdin_from_terminal_read: bool,
+}
+
+/// Why a call did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Returned to the guest as its number.
+    Errno(Errno),
+    /// The run ends here.
+    Stop(Stop),
+}
+
+/// Why a run ends in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The script ended itself by `proc_exit`, with this code.
+    Exit(u32),
+    /// The output limit was passed; what fitted was kept and sent.
+    Output,
+    /// The sink takes no more.
+    SinkClosed,
+    /// The sink did not take it before the deadline.
+    SinkTimedOut,
+    /// The script's virtual sleeps are longer than the run may take.
+    SleepPastLimit,
+    /// The script sleeps past the end of time, with nothing else to wake it.
+    WaitsForever,
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// How far a call that may wait has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Done,
+    /// Call the same function with the same arguments after this.
+    Wait(Wait),
+}
+
+/// What to wait for. Input that arrives is handed over by [`World::stdin_arrived`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A moment.
+    Until(Instant),
+    /// Standard input.
+    Stdin,
+    /// Standard input or a moment, whichever is first.
+    StdinUntil(Instant),
+}
+
+impl World {
+    /// The World a run starts with: `/script` and what `files` brings are read-only, `/home/script`, `/tmp` and `/out`
+    /// are writable, descriptor 3 is the root.
+    ///
+    /// # Errors
+    /// Arguments, variables or files that no script could be given.
+    pub(crate) fn new(config: WorldConfig) -> Result<Self, WorldError> {
+        let (args, env) = startup::strings(&config.args, &config.env)?;
+        let clock = Clock::new(config.clock);
+        let now = clock.file_time();
+        let mut tree = Tree::new(config.quotas, now);
+        for (path, bytes) in config.files {
+            tree.place_file(&path, bytes, now).map_err(|errno| WorldError::File { path, errno })?;
+        }
+        Ok(Self {
+            args,
+            env,
+            clock,
+            random: Random::new(config.random),
+            input: Input::new(config.stdin),
+            output: Output::new(config.sink, config.capture, config.quotas.output, config.deadline),
+            tree,
+            descriptors: Descriptors::new(config.quotas.descriptors),
+            poll_began: None,
+        })
+    }
+
+    /// Says how much fuel the run has used: what virtual clocks and file times follow.
+    pub(crate) fn set_moment(&mut self, fuel_used: u64) {
+        self.clock.set_fuel(fuel_used);
+    }
+
+    /// Says how large the guest's linear memory is, in bytes: files can hold what it leaves of the memory quota.
+    pub(crate) fn set_linear_bytes(&mut self, bytes: u64) {
+        self.tree.ledger.set_linear(bytes);
+    }
+
+    /// Sets how long all virtual sleeps together may be.
+    pub(crate) fn set_sleep_limit(&mut self, limit: Duration) {
+        self.clock.set_limit(limit);
+    }
+
+    /// Says whether standard input is a terminal: then a read returns what is there, whatever its time of arrival.
+    pub(crate) fn set_stdin_terminal(&mut self, terminal: bool) {
+        self.input.terminal = terminal;
+    }
+
+    /// Bytes that files, names and listings of the script hold of the memory quota.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.tree.ledger.held()
+    }
+
+    /// Virtual time slept so far.
+    pub(crate) fn slept(&self) -> Duration {
+        self.clock.slept()
+    }
+
+    /// The handle of [`Stdin::Host`], for the thread that reads it; `None` for other input and the second time.
+    pub(crate) fn take_stdin_file(&mut self) -> Option<File> {
+        self.input.take_file()
+    }
+
+    /// How many bytes of standard input the waiting call could use: at most 64 KiB, `None` if none is waiting or the
+    /// input has ended.
+    pub(crate) fn stdin_wanted(&self) -> Option<usize> {
+        self.input.wanted()
+    }
+
+    /// Takes what was read of standard input: nothing means its end; an interrupted read is to be tried again; any
+    /// other error is an I/O error for the script, once it has read what came before.
+    pub(crate) fn stdin_arrived(&mut self, result: io::Result<&[u8]>) {
+        self.input.arrived(result);
+    }
+
+    /// All regular files below an absolute directory, with paths relative to it, sorted; nothing if there is no such
+    /// directory.
+    pub(crate) fn take_files(&self, dir: &str) -> Vec<(String, Arc<[u8]>)> {
+        let relative = dir.trim_start_matches('/');
+        let relative = if relative.is_empty() { "." } else { relative };
+        match self.tree.resolve(tree::ROOT, relative, true).and_then(|place| place.existing()) {
+            Ok(node) => self.tree.collect(node),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Ends the World and tells what happened in it.
+    pub(crate) fn finish(self) -> WorldEnd {
+        let (output_bytes, output_attempted) = (self.output.written(), self.output.attempted());
+        let (stdout, stderr) = self.output.into_captured();
+        WorldEnd {
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+            stdout_truncated: stdout.truncated,
+            stderr_truncated: stderr.truncated,
+            output_bytes,
+            output_attempted,
+            files_written: self.tree.ledger.files_written(),
+            bytes_written: self.tree.ledger.bytes_written(),
+            stdin_bytes: self.input.consumed(),
+            stdin_from_terminal_read: self.input.read_from_terminal(),
+            stdin_sha256: self.input.digest(),
+        }
+    }
+
+    /// Whether input is handed out as it comes: real time and terminals make no promise to be repeatable.
+    fn input_is_loose(&self) -> bool {
+        self.input.terminal || self.clock.is_live()
+    }
+
+    /// Lets go of what a descriptor referred to.
+    fn dispose(&mut self, descriptor: Descriptor) {
+        if let Some(listing) = descriptor.listing {
+            self.tree.drop_listing(listing);
+        }
+        if let Target::Node(node) = descriptor.target {
+            self.tree.close(node);
+        }
+    }
+}
+
+/// Clocks, randomness and the process.
+impl World {
+    pub(crate) fn clock_res_get(&mut self, mem: &mut [u8], id: u32, resolution: u32) -> Result<(), Fault> {
+        ClockId::new(id)?;
+        Ok(abi::write_u64(mem, resolution, 1)?)
+    }
+
+    /// `precision` is a wish only; clocks are always exact.
+    pub(crate) fn clock_time_get(&mut self, mem: &mut [u8], id: u32, _precision: u64, time: u32) -> Result<(), Fault> {
+        Ok(abi::write_u64(mem, time, self.clock.now(ClockId::new(id)?))?)
+    }
+
+    /// At most [`MAX_RANDOM_BYTES`](random::MAX_RANDOM_BYTES) a call; more is [`Errno::Inval`].
+    pub(crate) fn random_get(&mut self, mem: &mut [u8], buf: u32, buf_len: u32) -> Result<(), Fault> {
+        if buf_len > random::MAX_RANDOM_BYTES {
+            return Err(Errno::Inval.into());
+        }
+        Ok(self.random.fill(abi::slice_mut(mem, buf, buf_len)?)?)
+    }
+
+    pub(crate) fn proc_exit(&mut self, _mem: &mut [u8], code: u32) -> Result<(), Fault> {
+        Err(Stop::Exit(code).into())
+    }
+
+    /// There are no signals.
+    pub(crate) fn proc_raise(&mut self, _mem: &mut [u8], _signal: u32) -> Result<(), Fault> {
+        Err(Errno::Notsup.into())
+    }
+
+    /// There is nobody to yield to.
+    pub(crate) fn sched_yield(&mut self, _mem: &mut [u8]) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Sockets. There are none, so every descriptor is the wrong kind.
+impl World {
+    fn no_socket(&self, fd: u32) -> Result<(), Fault> {
+        self.descriptors.get(fd)?;
+        Err(Errno::Notsock.into())
+    }
+
+    pub(crate) fn sock_accept(&mut self, _mem: &mut [u8], fd: u32, _flags: u32, _opened: u32) -> Result<(), Fault> {
+        self.no_socket(fd)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are those of the specification")]
+    pub(crate) fn sock_recv(
+        &mut self,
+        _mem: &mut [u8],
+        fd: u32,
+        _iovs: u32,
+        _iovs_len: u32,
+        _flags: u32,
+        _received: u32,
+        _received_flags: u32,
+    ) -> Result<(), Fault> {
+        self.no_socket(fd)
+    }
+
+    pub(crate) fn sock_send(
+        &mut self,
+        _mem: &mut [u8],
+        fd: u32,
+        _iovs: u32,
+        _iovs_len: u32,
+        _flags: u32,
+        _sent: u32,
+    ) -> Result<(), Fault> {
+        self.no_socket(fd)
+    }
+
+    pub(crate) fn sock_shutdown(&mut self, _mem: &mut [u8], fd: u32, _how: u32) -> Result<(), Fault> {
+        self.no_socket(fd)
+    }
+}

@@ -1,0 +1,966 @@
+//! The file tree a script sees: nodes, their names, and how a path finds them.
+//!
+//! Nodes live in a table and refer to each other by number, so the tree is plain data. A node lives as long as a name
+//! or an open descriptor refers to it, as on any Unix.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::abi::{self, Errno, Filestat, Filetype, Iovecs};
+use super::quota::{Ledger, Quotas};
+
+/// Longest path, in bytes. Longer ones are [`Errno::Nametoolong`].
+pub(crate) const MAX_PATH_BYTES: u32 = 4096;
+/// Longest name of one file, in bytes. Longer ones are [`Errno::Nametoolong`].
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+/// Longest target of a symbolic link, in bytes. Longer ones are [`Errno::Nametoolong`].
+pub(crate) const MAX_TARGET_BYTES: u32 = 4096;
+/// Directories below each other, the root not counted. A deeper one is [`Errno::Nametoolong`], which is what the
+/// length of its path would lead to elsewhere.
+pub(crate) const MAX_DEPTH: usize = 64;
+/// Symbolic links followed for one path. More is [`Errno::Loop`].
+const MAX_HOPS: u32 = 40;
+
+/// What a node takes of the memory quota besides its contents, in bytes.
+pub(crate) const NODE_BYTES: u64 = 192;
+/// What a name takes of the memory quota besides its letters, in bytes.
+pub(crate) const ENTRY_BYTES: u64 = 64;
+/// What one entry of a listing takes of the memory quota besides its letters, in bytes.
+const LISTED_BYTES: u64 = 48;
+
+/// A file grows by doubling up to this capacity and by an eighth above it, so that little is held in reserve.
+const DOUBLING_BYTES: u64 = 1 << 20;
+/// Capacity that a shrinking file may keep, in bytes.
+const KEPT_BYTES: u64 = 4096;
+
+/// A node's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NodeId(usize);
+
+/// The root directory.
+pub(crate) const ROOT: NodeId = NodeId(0);
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Directory(Directory),
+    File(Content),
+    /// A symbolic link and its target.
+    Link(Arc<str>),
+}
+
+/// The bytes of a file.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// Given by the host, never changed and not charged to the script.
+    Shared(Arc<[u8]>),
+    /// Written by the script.
+    Owned(Vec<u8>),
+}
+
+impl Content {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Names in a directory, sorted by their bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    /// The directory above; the root and a removed directory are their own.
+    parent: NodeId,
+    entries: BTreeMap<Arc<str>, Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    node: NodeId,
+    /// Whether the script made this name, so that it counts against the quotas.
+    charged: bool,
+}
+
+/// A file, directory or symbolic link.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) inode: u64,
+    pub(crate) kind: Kind,
+    /// Whether contents, names below and times may change.
+    pub(crate) writable: bool,
+    /// Nanoseconds since 1970. Reading does not change it: the script could not tell, and reading stays cheap.
+    pub(crate) accessed: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) modified: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) changed: u64,
+    /// Names that refer to it.
+    links: u64,
+    /// Descriptors that refer to it.
+    opens: u64,
+    /// Bytes taken of the memory quota.
+    held: u64,
+    /// Capacity of the contents, as far as the quota knows; part of `held`.
+    capacity: u64,
+    /// Whether it is counted among the files written.
+    written: bool,
+}
+
+impl Node {
+    pub(crate) fn filetype(&self) -> Filetype {
+        match self.kind {
+            Kind::Directory(_) => Filetype::Directory,
+            Kind::File(_) => Filetype::RegularFile,
+            Kind::Link(_) => Filetype::SymbolicLink,
+        }
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory(_))
+    }
+
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        let len = match &self.kind {
+            Kind::Directory(_) => 0,
+            Kind::File(content) => content.bytes().len(),
+            Kind::Link(target) => target.len(),
+        };
+        u64::try_from(len).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn filestat(&self) -> Filestat {
+        Filestat {
+            inode: self.inode,
+            filetype: self.filetype(),
+            links: self.links,
+            size: self.size(),
+            accessed: self.accessed,
+            modified: self.modified,
+            changed: self.changed,
+        }
+    }
+
+    fn directory(&self) -> Result<&Directory, Errno> {
+        match &self.kind {
+            Kind::Directory(directory) => Ok(directory),
+            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+        }
+    }
+
+    fn directory_mut(&mut self) -> Result<&mut Directory, Errno> {
+        match &mut self.kind {
+            Kind::Directory(directory) => Ok(directory),
+            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+        }
+    }
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The directory that holds, or would hold, the name.
+    pub(crate) parent: NodeId,
+    /// The last name; empty when the path ends in `.` or `..`, or names the root.
+    pub(crate) name: String,
+    /// What is there.
+    pub(crate) node: Option<NodeId>,
+    /// Whether the path ends in a slash, so that only a directory fits.
+    pub(crate) slash: bool,
+}
+
+impl Place {
+    /// What is there.
+    ///
+    /// # Errors
+    /// [`Errno::Noent`] when nothing is.
+    pub(crate) fn existing(&self) -> Result<NodeId, Errno> {
+        self.node.ok_or(Errno::Noent)
+    }
+}
+
+/// A directory's names at one moment, `.` and `..` first.
+#[derive(Clone, Debug)]
+pub(crate) struct Listing {
+    pub(crate) entries: Vec<Listed>,
+    /// Bytes taken of the memory quota.
+    held: u64,
+}
+
+/// One name of a listing.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: Arc<str>,
+    pub(crate) inode: u64,
+    pub(crate) filetype: Filetype,
+}
+
+/// All nodes and the account of what they hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    nodes: Vec<Option<Node>>,
+    free: Vec<usize>,
+    next_inode: u64,
+    pub(crate) ledger: Ledger,
+}
+
+impl Tree {
+    /// The tree every run starts with; `now` is in nanoseconds since 1970.
+    pub(crate) fn new(quotas: Quotas, now: u64) -> Self {
+        let mut tree = Self { nodes: Vec::new(), free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas) };
+        let root = Kind::Directory(Directory { parent: ROOT, entries: BTreeMap::new() });
+        tree.insert(root, false, 0, now);
+        for (path, writable) in
+            [("/script", false), ("/home", false), ("/home/script", true), ("/tmp", true), ("/out", true)]
+        {
+            // Nothing can be in the way of the first five directories.
+            let made = tree.place_directory(path, Some(writable), now);
+            debug_assert!(made.is_ok());
+        }
+        tree
+    }
+
+    /// Puts a read-only file of the host at an absolute path; the directories on the way are made.
+    ///
+    /// # Errors
+    /// As a script would get for such a path.
+    pub(crate) fn place_file(&mut self, path: &str, bytes: Arc<[u8]>, now: u64) -> Result<(), Errno> {
+        let (directory, name) = path.rsplit_once('/').ok_or(Errno::Inval)?;
+        let parent = self.place_directory(directory, None, now)?;
+        check_name(name)?;
+        if self.entry(parent, name)?.is_some() {
+            return Err(Errno::Exist);
+        }
+        let node = self.insert(Kind::File(Content::Shared(bytes)), false, 0, now);
+        self.attach(parent, name, node, false)
+    }
+
+    /// The directory at an absolute path, made if necessary: writable if told so or if the one above is.
+    fn place_directory(&mut self, path: &str, writable: Option<bool>, now: u64) -> Result<NodeId, Errno> {
+        let mut current = ROOT;
+        let mut depth = 0_usize;
+        let names = path.strip_prefix('/').or(path.is_empty().then_some("")).ok_or(Errno::Inval)?;
+        for name in names.split('/').filter(|name| !name.is_empty()) {
+            check_name(name)?;
+            depth = depth.saturating_add(1);
+            if depth > MAX_DEPTH {
+                return Err(Errno::Nametoolong);
+            }
+            current = match self.entry(current, name)? {
+                Some(entry) => entry.node,
+                None => {
+                    let writable = writable.unwrap_or(self.node(current)?.writable);
+                    let made = Kind::Directory(Directory { parent: current, entries: BTreeMap::new() });
+                    let node = self.insert(made, writable, 0, now);
+                    self.attach(current, name, node, false)?;
+                    node
+                }
+            };
+        }
+        self.node(current)?.directory()?;
+        Ok(current)
+    }
+
+    /// A node that a name or a descriptor refers to.
+    ///
+    /// # Errors
+    /// [`Errno::Badf`] if it does not exist, which the counts of references rule out.
+    pub(crate) fn node(&self, id: NodeId) -> Result<&Node, Errno> {
+        self.nodes.get(id.0).and_then(Option::as_ref).ok_or(Errno::Badf)
+    }
+
+    /// As [`node`](Self::node), to change it.
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Errno> {
+        self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)
+    }
+
+    fn insert(&mut self, kind: Kind, writable: bool, held: u64, now: u64) -> NodeId {
+        let inode = self.next_inode;
+        self.next_inode = inode.saturating_add(1);
+        let node = Node {
+            inode,
+            kind,
+            writable,
+            accessed: now,
+            modified: now,
+            changed: now,
+            // The root has no name and stays for ever.
+            links: u64::from(inode == 1),
+            opens: 0,
+            held,
+            capacity: 0,
+            written: false,
+        };
+        match self.free.pop() {
+            Some(index) => {
+                if let Some(slot) = self.nodes.get_mut(index) {
+                    *slot = Some(node);
+                }
+                NodeId(index)
+            }
+            None => {
+                let id = NodeId(self.nodes.len());
+                self.nodes.push(Some(node));
+                id
+            }
+        }
+    }
+
+    /// Frees a node that nothing refers to any more.
+    fn sweep(&mut self, id: NodeId) {
+        let Some(slot) = self.nodes.get_mut(id.0) else { return };
+        if let Some(node) = slot.take_if(|node| node.links == 0 && node.opens == 0) {
+            self.ledger.release(node.held);
+            self.free.push(id.0);
+        }
+    }
+
+    /// Counts a descriptor.
+    pub(crate) fn open(&mut self, id: NodeId) -> Result<(), Errno> {
+        let node = self.node_mut(id)?;
+        node.opens = node.opens.saturating_add(1);
+        Ok(())
+    }
+
+    /// Counts a descriptor no more.
+    pub(crate) fn close(&mut self, id: NodeId) {
+        if let Ok(node) = self.node_mut(id) {
+            node.opens = node.opens.saturating_sub(1);
+        }
+        self.sweep(id);
+    }
+
+    fn entry(&self, directory: NodeId, name: &str) -> Result<Option<Entry>, Errno> {
+        Ok(self.node(directory)?.directory()?.entries.get(name).copied())
+    }
+
+    /// Gives a node a name, whose costs have been taken if `charged`.
+    fn attach(&mut self, directory: NodeId, name: &str, node: NodeId, charged: bool) -> Result<(), Errno> {
+        self.node_mut(directory)?.directory_mut()?.entries.insert(name.into(), Entry { node, charged });
+        let node = self.node_mut(node)?;
+        node.links = node.links.saturating_add(1);
+        Ok(())
+    }
+
+    /// Takes a name from a node and gives its costs back.
+    fn detach(&mut self, directory: NodeId, name: &str, now: u64) -> Result<(), Errno> {
+        let Some(entry) = self.node_mut(directory)?.directory_mut()?.entries.remove(name) else {
+            return Err(Errno::Noent);
+        };
+        if entry.charged {
+            self.ledger.release(name_bytes(name));
+            self.ledger.give_name();
+        }
+        let node = self.node_mut(entry.node)?;
+        node.links = node.links.saturating_sub(1);
+        node.changed = now;
+        if node.links == 0
+            && let Kind::Directory(gone) = &mut node.kind
+        {
+            // The directory above may go too while this one is still open.
+            gone.parent = entry.node;
+        }
+        self.touch(directory, now);
+        self.sweep(entry.node);
+        Ok(())
+    }
+
+    /// Marks contents as changed.
+    fn touch(&mut self, id: NodeId, now: u64) {
+        if let Ok(node) = self.node_mut(id) {
+            node.modified = now;
+            node.changed = now;
+        }
+    }
+
+    /// Takes the costs of a new name.
+    fn charge_name(&mut self, name: &str) -> Result<(), Errno> {
+        self.ledger.take_name()?;
+        self.ledger.hold(name_bytes(name)).inspect_err(|_| self.ledger.give_name())
+    }
+
+    /// Whether names can be made and removed in a directory.
+    ///
+    /// # Errors
+    /// [`Errno::Noent`] in a directory that was removed, [`Errno::Rofs`] in one that is read-only.
+    fn check_changeable(&self, directory: NodeId) -> Result<(), Errno> {
+        let node = self.node(directory)?;
+        node.directory()?;
+        if node.links == 0 {
+            return Err(Errno::Noent);
+        }
+        if node.writable { Ok(()) } else { Err(Errno::Rofs) }
+    }
+
+    /// Whether a name can be made at a place.
+    ///
+    /// # Errors
+    /// [`Errno::Exist`], or as [`check_changeable`](Self::check_changeable).
+    fn check_free(&self, place: &Place) -> Result<(), Errno> {
+        if place.node.is_some() || place.name.is_empty() {
+            return Err(Errno::Exist);
+        }
+        self.check_changeable(place.parent)
+    }
+
+    fn create(&mut self, place: &Place, kind: Kind, extra: u64, now: u64) -> Result<NodeId, Errno> {
+        self.check_free(place)?;
+        self.charge_name(&place.name)?;
+        let held = NODE_BYTES.saturating_add(extra);
+        if let Err(error) = self.ledger.hold(held) {
+            self.ledger.give_name();
+            self.ledger.release(name_bytes(&place.name));
+            return Err(error);
+        }
+        let node = self.insert(kind, true, held, now);
+        self.attach(place.parent, &place.name, node, true)?;
+        self.touch(place.parent, now);
+        Ok(node)
+    }
+
+    /// Makes an empty file.
+    ///
+    /// # Errors
+    /// [`Errno::Exist`], [`Errno::Rofs`], [`Errno::Nospc`] by quota, [`Errno::Isdir`] for a path that ends in a slash.
+    pub(crate) fn create_file(&mut self, place: &Place, now: u64) -> Result<NodeId, Errno> {
+        if place.slash && place.node.is_none() {
+            return Err(Errno::Isdir);
+        }
+        let node = self.create(place, Kind::File(Content::Owned(Vec::new())), 0, now)?;
+        self.count_written(node);
+        Ok(node)
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As [`create_file`](Self::create_file), and [`Errno::Nametoolong`] below [`MAX_DEPTH`].
+    pub(crate) fn create_directory(&mut self, place: &Place, now: u64) -> Result<NodeId, Errno> {
+        self.check_free(place)?;
+        if self.depth(place.parent)? >= MAX_DEPTH {
+            return Err(Errno::Nametoolong);
+        }
+        let directory = Directory { parent: place.parent, entries: BTreeMap::new() };
+        self.create(place, Kind::Directory(directory), 0, now)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As [`create_file`](Self::create_file), [`Errno::Noent`] for a path that ends in a slash.
+    pub(crate) fn create_link(&mut self, place: &Place, target: &str, now: u64) -> Result<NodeId, Errno> {
+        if place.slash && place.node.is_none() {
+            return Err(Errno::Noent);
+        }
+        let bytes = u64::try_from(target.len()).unwrap_or(u64::MAX);
+        self.create(place, Kind::Link(target.into()), bytes, now)
+    }
+
+    /// Gives a file or symbolic link one more name.
+    ///
+    /// # Errors
+    /// [`Errno::Perm`] for a directory, [`Errno::Rofs`] for a node of the host, else as for a new file.
+    pub(crate) fn link(&mut self, node: NodeId, place: &Place, now: u64) -> Result<(), Errno> {
+        if place.slash && place.node.is_none() {
+            return Err(Errno::Noent);
+        }
+        self.check_free(place)?;
+        let source = self.node(node)?;
+        if source.is_directory() {
+            return Err(Errno::Perm);
+        }
+        if !source.writable {
+            return Err(Errno::Rofs);
+        }
+        self.charge_name(&place.name)?;
+        self.attach(place.parent, &place.name, node, true)?;
+        self.node_mut(node)?.changed = now;
+        self.touch(place.parent, now);
+        Ok(())
+    }
+
+    /// Removes the name of a file or symbolic link.
+    ///
+    /// # Errors
+    /// [`Errno::Isdir`] for a directory, [`Errno::Noent`], [`Errno::Rofs`].
+    pub(crate) fn unlink(&mut self, place: &Place, now: u64) -> Result<(), Errno> {
+        if self.node(place.existing()?)?.is_directory() {
+            return Err(Errno::Isdir);
+        }
+        self.check_changeable(place.parent)?;
+        self.detach(place.parent, &place.name, now)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`Errno::Notdir`], [`Errno::Notempty`], [`Errno::Noent`], [`Errno::Rofs`], [`Errno::Inval`] for a path that
+    /// ends in `.` or `..`.
+    pub(crate) fn remove_directory(&mut self, place: &Place, now: u64) -> Result<(), Errno> {
+        let node = self.node(place.existing()?)?;
+        let empty = node.directory()?.entries.is_empty();
+        if place.name.is_empty() {
+            return Err(Errno::Inval);
+        }
+        self.check_changeable(place.parent)?;
+        if !empty {
+            return Err(Errno::Notempty);
+        }
+        self.detach(place.parent, &place.name, now)
+    }
+
+    /// Moves a name, replacing what is in the way if it is of the same kind and, for a directory, empty.
+    ///
+    /// # Errors
+    /// Those of `rename(2)`.
+    pub(crate) fn rename(&mut self, from: &Place, to: &Place, now: u64) -> Result<(), Errno> {
+        let moved = from.existing()?;
+        if from.name.is_empty() || to.name.is_empty() {
+            return Err(Errno::Busy);
+        }
+        self.check_changeable(from.parent)?;
+        self.check_changeable(to.parent)?;
+        let is_directory = self.node(moved)?.is_directory();
+        if !is_directory && (from.slash || to.slash) {
+            return Err(Errno::Notdir);
+        }
+        if let Some(target) = to.node {
+            if target == moved {
+                return Ok(());
+            }
+            match &self.node(target)?.kind {
+                Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
+                Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
+                Kind::Directory(_) => {}
+                Kind::File(_) | Kind::Link(_) if is_directory => return Err(Errno::Notdir),
+                Kind::File(_) | Kind::Link(_) => {}
+            }
+        }
+        if is_directory {
+            if self.is_within(to.parent, moved)? {
+                return Err(Errno::Inval);
+            }
+            if self.depth(to.parent)?.saturating_add(self.height(moved)?) > MAX_DEPTH {
+                return Err(Errno::Nametoolong);
+            }
+        }
+        // The name in the way is removed first, so that replacing works at the quota. Only the difference in the
+        // length of the names can then be refused, and it is checked before anything changes.
+        let letters = |name: &str| u64::try_from(name.len()).unwrap_or(u64::MAX);
+        let source_charged = self.entry(from.parent, &from.name)?.is_some_and(|entry| entry.charged);
+        let given_back = if source_charged { letters(&from.name).saturating_add(ENTRY_BYTES) } else { 0 };
+        if name_bytes(&to.name).saturating_sub(given_back) > self.ledger.room() {
+            return Err(Errno::Nospc);
+        }
+        if to.node.is_some() {
+            self.detach(to.parent, &to.name, now)?;
+        }
+        // Held like a descriptor while it has no name.
+        self.open(moved)?;
+        let parent_kept = is_directory.then_some(to.parent);
+        self.detach(from.parent, &from.name, now)?;
+        // A name that the host had made is charged from here on, even beyond the number of files.
+        let charged = self.charge_name(&to.name).is_ok();
+        self.attach(to.parent, &to.name, moved, charged)?;
+        if let Some(parent) = parent_kept {
+            self.node_mut(moved)?.directory_mut()?.parent = parent;
+        }
+        self.close(moved);
+        self.touch(to.parent, now);
+        Ok(())
+    }
+
+    /// Directories above and including this one, without the root.
+    fn depth(&self, directory: NodeId) -> Result<usize, Errno> {
+        let mut depth = 0_usize;
+        let mut current = directory;
+        loop {
+            let parent = self.node(current)?.directory()?.parent;
+            if parent == current {
+                return Ok(depth);
+            }
+            depth = depth.saturating_add(1);
+            current = parent;
+        }
+    }
+
+    /// Directories below each other at and under this one.
+    fn height(&self, directory: NodeId) -> Result<usize, Errno> {
+        let mut highest = 0;
+        let mut left = vec![(directory, 1_usize)];
+        while let Some((id, height)) = left.pop() {
+            highest = highest.max(height);
+            for entry in self.node(id)?.directory()?.entries.values() {
+                if self.node(entry.node)?.is_directory() {
+                    left.push((entry.node, height.saturating_add(1)));
+                }
+            }
+        }
+        Ok(highest)
+    }
+
+    /// Whether a directory is another one or lies below it.
+    fn is_within(&self, directory: NodeId, other: NodeId) -> Result<bool, Errno> {
+        let mut current = directory;
+        loop {
+            if current == other {
+                return Ok(true);
+            }
+            let parent = self.node(current)?.directory()?.parent;
+            if parent == current {
+                return Ok(false);
+            }
+            current = parent;
+        }
+    }
+
+    /// Finds where `path` leads from the directory `base`, following symbolic links on the way, and in the last place
+    /// if `follow` or if a slash comes after it.
+    ///
+    /// A path stays below `base`: an absolute one, and one whose `..` lead out of it, are [`Errno::Perm`], as in
+    /// `wasmtime-wasi`. Above the root there is nothing to be kept from, so `/..` is `/`.
+    ///
+    /// # Errors
+    /// [`Errno::Noent`], [`Errno::Notdir`], [`Errno::Loop`], [`Errno::Nametoolong`], [`Errno::Perm`].
+    pub(crate) fn resolve(&self, base: NodeId, path: &str, follow: bool) -> Result<Place, Errno> {
+        if path.is_empty() {
+            return Err(Errno::Noent);
+        }
+        if path.starts_with('/') {
+            return Err(Errno::Perm);
+        }
+        self.node(base)?.directory()?;
+        let mut current = base;
+        let mut hops = 0_u32;
+        // What is left to walk: the path, and on top of it the targets of links that are being followed. A rest of
+        // slashes stays, as it says that only a directory fits.
+        let mut left = vec![path];
+        while let Some(name) = next_name(&mut left) {
+            match name {
+                "." => continue,
+                ".." => {
+                    if current == base {
+                        if base != ROOT {
+                            return Err(Errno::Perm);
+                        }
+                    } else {
+                        current = self.node(current)?.directory()?.parent;
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            if name.len() > MAX_NAME_BYTES {
+                return Err(Errno::Nametoolong);
+            }
+            let last = left.iter().all(|rest| rest.bytes().all(|byte| byte == b'/'));
+            let slash = last && left.iter().any(|rest| !rest.is_empty());
+            let found = self.entry(current, name)?.map(|entry| entry.node);
+            let place = |node| Place { parent: current, name: name.into(), node, slash };
+            let Some(node) = found else {
+                return if last { Ok(place(None)) } else { Err(Errno::Noent) };
+            };
+            match &self.node(node)?.kind {
+                Kind::Directory(_) if last => return Ok(place(Some(node))),
+                Kind::Directory(_) => current = node,
+                Kind::File(_) if last && !slash => return Ok(place(Some(node))),
+                Kind::File(_) => return Err(Errno::Notdir),
+                Kind::Link(_) if last && !slash && !follow => return Ok(place(Some(node))),
+                Kind::Link(target) => {
+                    hops = hops.saturating_add(1);
+                    if hops > MAX_HOPS {
+                        return Err(Errno::Loop);
+                    }
+                    if target.starts_with('/') {
+                        if base != ROOT {
+                            return Err(Errno::Perm);
+                        }
+                        current = ROOT;
+                    }
+                    left.push(target);
+                }
+            }
+        }
+        Ok(Place { parent: current, name: String::new(), node: Some(current), slash: true })
+    }
+
+    /// The names in a directory as they are now.
+    ///
+    /// # Errors
+    /// [`Errno::Nomem`] when the memory quota has no room for it.
+    pub(crate) fn list(&mut self, id: NodeId) -> Result<Listing, Errno> {
+        let directory = self.node(id)?.directory()?;
+        let held = directory
+            .entries
+            .keys()
+            .fold(LISTED_BYTES.saturating_mul(2), |sum, name| sum.saturating_add(listed_bytes(name)));
+        if held > self.ledger.room() {
+            return Err(Errno::Nomem);
+        }
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(directory.entries.len().saturating_add(2)).map_err(|_| Errno::Nomem)?;
+        for (name, node) in [(".", id), ("..", directory.parent)] {
+            entries.push(Listed { name: name.into(), inode: self.node(node)?.inode, filetype: Filetype::Directory });
+        }
+        for (name, entry) in &directory.entries {
+            let node = self.node(entry.node)?;
+            entries.push(Listed { name: name.clone(), inode: node.inode, filetype: node.filetype() });
+        }
+        self.ledger.hold(held)?;
+        Ok(Listing { entries, held })
+    }
+
+    /// Gives back what a listing took.
+    pub(crate) fn drop_listing(&mut self, listing: Listing) {
+        self.ledger.release(listing.held);
+    }
+
+    /// Counts a file among those written, once.
+    fn count_written(&mut self, id: NodeId) {
+        if let Ok(node) = self.node_mut(id)
+            && !node.written
+        {
+            node.written = true;
+            self.ledger.count_file();
+        }
+    }
+
+    /// The node, its bytes to change, and the ledger.
+    fn owned(&mut self, id: NodeId) -> Result<(Owned<'_>, &mut Ledger), Errno> {
+        let node = self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)?;
+        if !node.writable {
+            return Err(Errno::Rofs);
+        }
+        let Kind::File(Content::Owned(bytes)) = &mut node.kind else { return Err(Errno::Badf) };
+        Ok((Owned { bytes, held: &mut node.held, capacity: &mut node.capacity }, &mut self.ledger))
+    }
+
+    /// Writes ranges of guest memory into a file and says how many bytes fitted: fewer than asked for when a quota
+    /// ends in the middle.
+    ///
+    /// # Errors
+    /// [`Errno::Nospc`] when not one byte fits, [`Errno::Fbig`] past the largest size, [`Errno::Rofs`].
+    pub(crate) fn write(
+        &mut self,
+        id: NodeId,
+        offset: u64,
+        mem: &[u8],
+        ranges: &Iovecs,
+        now: u64,
+    ) -> Result<u64, Errno> {
+        let (mut file, ledger) = self.owned(id)?;
+        if ranges.total() == 0 {
+            return Ok(0);
+        }
+        let below_largest = ledger.largest_file().saturating_sub(offset);
+        if below_largest == 0 {
+            return Err(Errno::Fbig);
+        }
+        let below_quota = file.capacity.saturating_add(ledger.room()).saturating_sub(offset);
+        let count = ranges.total().min(below_largest).min(below_quota).min(ledger.writable_bytes());
+        if count == 0 {
+            return Err(Errno::Nospc);
+        }
+        file.reserve(ledger, offset.saturating_add(count))?;
+        let mut position = usize::try_from(offset).map_err(|_| Errno::Fbig)?;
+        if file.bytes.len() < position {
+            file.bytes.resize(position, 0);
+        }
+        let mut left = count;
+        for (pointer, len) in ranges.iter() {
+            let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
+            left = left.saturating_sub(u64::from(len));
+            let source = abi::slice(mem, pointer, len)?;
+            let (over, beyond) = source.split_at(file.bytes.len().saturating_sub(position).min(source.len()));
+            let end = position.saturating_add(over.len());
+            file.bytes.get_mut(position..end).ok_or(Errno::Io)?.copy_from_slice(over);
+            file.bytes.extend_from_slice(beyond);
+            position = position.saturating_add(source.len());
+        }
+        ledger.count_written(count);
+        self.count_written(id);
+        self.touch(id, now);
+        Ok(count)
+    }
+
+    /// Sets the size of a file; new bytes are zero and count in full.
+    ///
+    /// # Errors
+    /// [`Errno::Fbig`], [`Errno::Nospc`], [`Errno::Rofs`].
+    pub(crate) fn resize(&mut self, id: NodeId, size: u64, now: u64) -> Result<(), Errno> {
+        let (mut file, ledger) = self.owned(id)?;
+        if size > ledger.largest_file() {
+            return Err(Errno::Fbig);
+        }
+        let len = usize::try_from(size).map_err(|_| Errno::Fbig)?;
+        if len > file.bytes.len() {
+            file.reserve(ledger, size)?;
+            file.bytes.resize(len, 0);
+        } else {
+            file.bytes.truncate(len);
+            file.shrink(ledger);
+        }
+        self.count_written(id);
+        self.touch(id, now);
+        Ok(())
+    }
+
+    /// All regular files below a directory with their paths relative to it, sorted; links are not followed, and names
+    /// of one file share its bytes.
+    pub(crate) fn collect(&self, directory: NodeId) -> Vec<(String, Arc<[u8]>)> {
+        let mut shared: HashMap<NodeId, Arc<[u8]>> = HashMap::new();
+        let mut files = Vec::new();
+        let mut left = vec![(String::new(), directory)];
+        while let Some((prefix, id)) = left.pop() {
+            let Ok(directory) = self.node(id).and_then(Node::directory) else { continue };
+            for (name, entry) in &directory.entries {
+                let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
+                match self.node(entry.node).map(|node| &node.kind) {
+                    Ok(Kind::Directory(_)) => left.push((path, entry.node)),
+                    Ok(Kind::File(Content::Shared(bytes))) => files.push((path, bytes.clone())),
+                    Ok(Kind::File(Content::Owned(bytes))) => {
+                        let bytes = shared.entry(entry.node).or_insert_with(|| bytes.as_slice().into());
+                        files.push((path, bytes.clone()));
+                    }
+                    Ok(Kind::Link(_)) | Err(_) => {}
+                }
+            }
+        }
+        files.sort_by(|(left, _), (right, _)| left.cmp(right));
+        files
+    }
+}
+
+#[cfg(test)]
+impl Tree {
+    /// Checks that names, counts and parents agree with each other.
+    pub(crate) fn check(&self) {
+        let mut links: HashMap<NodeId, u64> = HashMap::from([(ROOT, 1)]);
+        let mut held = 0;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(node) = node else {
+                assert!(self.free.contains(&index));
+                continue;
+            };
+            held += node.held;
+            if let Kind::File(Content::Owned(bytes)) = &node.kind {
+                assert!(bytes.len() as u64 <= node.capacity && node.capacity <= node.held);
+            }
+            let Kind::Directory(directory) = &node.kind else { continue };
+            for (name, entry) in &directory.entries {
+                *links.entry(entry.node).or_default() += 1;
+                held += if entry.charged { name_bytes(name) } else { 0 };
+                if let Ok(Node { kind: Kind::Directory(below), .. }) = self.node(entry.node) {
+                    assert_eq!(below.parent, NodeId(index));
+                }
+            }
+        }
+        assert!(held <= self.ledger.held());
+        for (index, node) in self.nodes.iter().enumerate() {
+            if let Some(node) = node {
+                assert_eq!(node.links, links.get(&NodeId(index)).copied().unwrap_or(0));
+                assert!(node.links + node.opens > 0);
+            }
+        }
+    }
+
+    /// Removes every name of the script.
+    pub(crate) fn clear(&mut self) {
+        loop {
+            let found = self.nodes.iter().enumerate().find_map(|(index, node)| match &node.as_ref()?.kind {
+                Kind::Directory(directory) => directory.entries.iter().find_map(|(name, entry)| {
+                    let empty = match &self.node(entry.node).ok()?.kind {
+                        Kind::Directory(below) => below.entries.is_empty(),
+                        Kind::File(_) | Kind::Link(_) => true,
+                    };
+                    (entry.charged && empty).then(|| (NodeId(index), name.clone()))
+                }),
+                Kind::File(_) | Kind::Link(_) => None,
+            });
+            match found {
+                Some((directory, name)) => assert!(self.detach(directory, &name, 0).is_ok()),
+                None => return,
+            }
+        }
+    }
+}
+
+/// The changeable part of a file.
+struct Owned<'a> {
+    bytes: &'a mut Vec<u8>,
+    held: &'a mut u64,
+    capacity: &'a mut u64,
+}
+
+impl Owned<'_> {
+    /// Makes room for `size` bytes in all and takes it of the memory quota.
+    fn reserve(&mut self, ledger: &mut Ledger, size: u64) -> Result<(), Errno> {
+        let capacity = *self.capacity;
+        if size <= capacity {
+            return Ok(());
+        }
+        let spare = if capacity < DOUBLING_BYTES { capacity } else { capacity >> 3 };
+        let most = capacity.saturating_add(ledger.room());
+        if size > most {
+            return Err(Errno::Nospc);
+        }
+        let wanted = capacity.saturating_add(spare).max(size).min(most);
+        let more = wanted.saturating_sub(capacity);
+        let additional = usize::try_from(wanted).map_err(|_| Errno::Fbig)?.saturating_sub(self.bytes.len());
+        self.bytes.try_reserve_exact(additional).map_err(|_| Errno::Nospc)?;
+        ledger.hold(more)?;
+        *self.capacity = wanted;
+        *self.held = self.held.saturating_add(more);
+        Ok(())
+    }
+
+    /// Gives back what a file that became shorter no longer needs.
+    fn shrink(&mut self, ledger: &mut Ledger) {
+        let len = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        let spare = self.capacity.saturating_sub(len);
+        if spare >= KEPT_BYTES || len == 0 {
+            self.bytes.shrink_to_fit();
+            *self.capacity = self.capacity.saturating_sub(spare);
+            *self.held = self.held.saturating_sub(spare);
+            ledger.release(spare);
+        }
+    }
+}
+
+/// Takes the next name off the top. What is used up above it goes: only the slashes after the last name of all count.
+fn next_name<'a>(left: &mut Vec<&'a str>) -> Option<&'a str> {
+    while let Some(rest) = left.last_mut() {
+        let names = rest.trim_start_matches('/');
+        if names.is_empty() {
+            left.pop();
+            continue;
+        }
+        let end = names.find('/').unwrap_or(names.len());
+        let (name, after) = names.split_at_checked(end)?;
+        *rest = after;
+        return Some(name);
+    }
+    None
+}
+
+/// Whether a name of the host can be one of a file.
+fn check_name(name: &str) -> Result<(), Errno> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Errno::Nametoolong);
+    }
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        return Err(Errno::Inval);
+    }
+    Ok(())
+}
+
+/// What a name takes of the memory quota.
+fn name_bytes(name: &str) -> u64 {
+    u64::try_from(name.len()).unwrap_or(u64::MAX).saturating_add(ENTRY_BYTES)
+}
+
+/// What a listed name takes of the memory quota. Its letters may outlive the name itself.
+fn listed_bytes(name: &str) -> u64 {
+    u64::try_from(name.len()).unwrap_or(u64::MAX).saturating_add(LISTED_BYTES)
+}
