@@ -1,0 +1,374 @@
+//! The command line.
+//!
+//! Everything after SCRIPT (or after `-c CODE`, `-m MODULE`) belongs to the script, also words that look like options
+//! of ours. So those words are set aside *before* clap sees the rest: clap's own ways to take trailing words either
+//! swallow misspelled options or read the script's.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::commands::run::RunArguments;
+use crate::commands::runtime::RuntimeCommand;
+use crate::errors::Failure;
+use crate::exit_code::ExitCode;
+use crate::output::json::RunReport;
+use crate::output::text::Console;
+use crate::output::{Format, json};
+
+/// Runs scripts you did not write: real CPython inside WebAssembly, with nothing granted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "capibara",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "Start with:\n  capibara run -c 'print(6 * 7)'\n  capibara run script.py"
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a script
+    Run(Box<RunArguments>),
+    /// Install, list and verify language runtimes
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
+}
+
+/// What came of reading the command line.
+pub(crate) enum Parsed {
+    /// Something to do.
+    Command(Command),
+    /// Nothing left to do: help and version are printed, a wrong line is explained.
+    Answered(ExitCode),
+}
+
+/// Reads the command line and answers what needs no command: help, version, usage errors.
+pub(crate) fn parse(args: &[OsString]) -> Parsed {
+    match read(args) {
+        Ok(command) => Parsed::Command(command),
+        Err(error) => Parsed::Answered(answer(&error, wanted_format(args))),
+    }
+}
+
+fn read(args: &[OsString]) -> Result<Command, clap::Error> {
+    let (ours, scripts) = split(args);
+    let matches = CommandLine::command().try_get_matches_from(ours)?;
+    let mut command = CommandLine::from_arg_matches(&matches)?.command;
+    if let Command::Run(run) = &mut command {
+        run.args = scripts.to_vec();
+    }
+    Ok(command)
+}
+
+/// The words for clap, and those of the script. `-cCODE` comes out as two words.
+fn split(args: &[OsString]) -> (Vec<OsString>, &[OsString]) {
+    let mut ours: Vec<OsString> = args.iter().take(2).cloned().collect();
+    let mut rest = args.get(2..).unwrap_or_default();
+    if args.get(1).is_none_or(|word| word != "run") {
+        ours.extend(rest.iter().cloned());
+        return (ours, &[]);
+    }
+    let command = RunArguments::definition();
+    let mut only_script = false;
+    while let [word, after @ ..] = rest {
+        rest = after;
+        let bytes = word.as_encoded_bytes();
+        if only_script || bytes == b"-" || !bytes.starts_with(b"-") {
+            ours.push(word.clone());
+            break;
+        }
+        if bytes == b"--" {
+            only_script = true;
+            ours.push(word.clone());
+            continue;
+        }
+        if let Some(short) = [b"-c", b"-m"].into_iter().find(|short| bytes.starts_with(*short)) {
+            ours.push(OsStr::new(if short == b"-c" { "-c" } else { "-m" }).to_owned());
+            if let Some(attached) = tail_after_two(word) {
+                ours.push(attached);
+            } else if let [value, after @ ..] = rest {
+                ours.push(value.clone());
+                rest = after;
+            }
+            break;
+        }
+        ours.push(word.clone());
+        if takes_next_word(&command, word)
+            && let [value, after @ ..] = rest
+        {
+            ours.push(value.clone());
+            rest = after;
+        }
+    }
+    (ours, rest)
+}
+
+/// What stands after the two ASCII bytes a word begins with.
+fn tail_after_two(word: &OsStr) -> Option<OsString> {
+    use std::os::unix::ffi::OsStrExt as _;
+    word.as_bytes().get(2..).filter(|tail| !tail.is_empty()).map(|tail| OsStr::from_bytes(tail).to_owned())
+}
+
+fn takes_next_word(command: &clap::Command, word: &OsStr) -> bool {
+    let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else { return false };
+    command
+        .get_arguments()
+        .any(|arg| arg.get_long() == Some(name) && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append))
+}
+
+/// The format a command line asks for, whether or not the rest of it can be read.
+pub(crate) fn wanted_format(args: &[OsString]) -> Format {
+    let (ours, _) = split(args);
+    let mut format = Format::Text;
+    for (i, word) in ours.iter().enumerate() {
+        let value = match word.to_str() {
+            Some("--") => break,
+            Some("--format") => ours.get(i + 1).and_then(|value| value.to_str()),
+            Some(word) => word.strip_prefix("--format="),
+            None => None,
+        };
+        match value {
+            Some("json") => format = Format::Json,
+            Some("text") => format = Format::Text,
+            _ => {}
+        }
+    }
+    format
+}
+
+fn answer(error: &clap::Error, format: Format) -> ExitCode {
+    if !error.use_stderr() {
+        return match error.print() {
+            Ok(()) => ExitCode::Yes,
+            Err(error) => crate::output::lost(&error, capibara::Stream::Stdout),
+        };
+    }
+    let rendered = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // The help text itself, unless stderr is gone too.
+        drop(error.print());
+    } else {
+        explain(&rendered);
+    }
+    let code = ExitCode::Failed;
+    match format {
+        Format::Text => code,
+        Format::Json => json::print(&RunReport::failed(&usage_failure(error, &rendered), false), code),
+    }
+}
+
+/// What clap found, in lines like those of other errors.
+fn explain(rendered: &str) {
+    let console = Console::new();
+    for line in rendered.lines().filter(|line| !line.trim().is_empty()) {
+        let text = line.trim_start();
+        if let Some(tip) = text.strip_prefix("tip: ") {
+            console.hint(tip);
+        } else if let Some(usage) = text.strip_prefix("Usage: ") {
+            console.say(&format!("usage: {usage}"));
+        } else if text.starts_with("For more information") {
+            console.hint(SEE_HELP);
+        } else {
+            console.say(line);
+        }
+    }
+}
+
+const SEE_HELP: &str = "`--help` after a command says more";
+
+fn usage_failure(error: &clap::Error, rendered: &str) -> Failure {
+    let mut lines = rendered.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
+        _ => {
+            lines.next().map_or("the command line cannot be read", |line| line.strip_prefix("error: ").unwrap_or(line))
+        }
+    };
+    // `the following required arguments were not provided:` goes on in the next line.
+    let message = match message.strip_suffix(':') {
+        Some(start) => format!("{start}: {}", lines.next().unwrap_or_default()),
+        None => message.to_owned(),
+    };
+    let hint = lines.find_map(|line| line.strip_prefix("tip: ")).unwrap_or(SEE_HELP);
+    Failure::new("usage", message).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        std::iter::once("capibara").chain(line.iter().copied()).map(OsString::from).collect()
+    }
+
+    fn run(line: &[&str]) -> Result<RunArguments, clap::Error> {
+        match read(&words(line))? {
+            Command::Run(run) => Ok(*run),
+            Command::Runtime(_) => panic!("not `run`: {line:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_script_is_its_own() {
+        // (line, script, code, module, the script's words)
+        type Row<'a> = (&'a [&'a str], Option<&'a str>, Option<&'a str>, Option<&'a str>, &'a [&'a str]);
+        let rows: &[Row<'_>] = &[
+            (&["run", "x.py"], Some("x.py"), None, None, &[]),
+            (&["run", "x.py", "--format", "json"], Some("x.py"), None, None, &["--format", "json"]),
+            (&["run", "x.py", "-c", "y", "--", "-"], Some("x.py"), None, None, &["-c", "y", "--", "-"]),
+            (&["run", "x.py", "--help"], Some("x.py"), None, None, &["--help"]),
+            (&["run", "--timeout", "1s", "x.py", "--timeout", "2s"], Some("x.py"), None, None, &["--timeout", "2s"]),
+            (&["run", "--timeout=1s", "--live", "x.py", "-h"], Some("x.py"), None, None, &["-h"]),
+            (&["run", "--live", "x.py", "y.py"], Some("x.py"), None, None, &["y.py"]),
+            (&["run", "-c", "print(1)", "--format", "json"], None, Some("print(1)"), None, &["--format", "json"]),
+            (&["run", "-cprint(1)", "a"], None, Some("print(1)"), None, &["a"]),
+            (&["run", "-c", "-1", "-2"], None, Some("-1"), None, &["-2"]),
+            (&["run", "-c", "--live"], None, Some("--live"), None, &[]),
+            (&["run", "-c", ""], None, Some(""), None, &[]),
+            (&["run", "-c=1", "x"], None, Some("=1"), None, &["x"]),
+            (&["run", "-m", "json.tool", "--help"], None, None, Some("json.tool"), &["--help"]),
+            (&["run", "-mjson.tool", "-m", "x"], None, None, Some("json.tool"), &["-m", "x"]),
+            (&["run", "-", "-", "--live"], Some("-"), None, None, &["-", "--live"]),
+            (&["run", "--", "-weird.py", "--", "x"], Some("-weird.py"), None, None, &["--", "x"]),
+            (&["run", "--live", "--", "--format", "x"], Some("--format"), None, None, &["x"]),
+            (&["run", "--env", "A=1", "--env", "B=2", "x.py", "C=3"], Some("x.py"), None, None, &["C=3"]),
+        ];
+        for (line, script, code, module, args) in rows {
+            let run = run(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+            assert_eq!(run.source.script.as_deref(), script.map(OsStr::new), "{line:?}");
+            assert_eq!(run.source.code.as_deref(), *code, "{line:?}");
+            assert_eq!(run.source.module.as_deref(), *module, "{line:?}");
+            assert_eq!(run.args, *args, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_lines_say_what_is_wrong() {
+        for (line, part) in [
+            (&["run"][..], "<SCRIPT|-c <CODE>|-m <MODULE>>"),
+            (&["run", "--nope", "x.py"], "--nope"),
+            (&["run", "--timeot", "1s", "x.py"], "--timeout"),
+            (&["run", "-x", "x.py"], "-x"),
+            (&["run", "-c"], "-c"),
+            (&["run", "--timeout"], "--timeout"),
+            (&["run", "--timeout", "5", "x.py"], "`5s`"),
+            (&["run", "--timeout", "0s", "x.py"], "is zero"),
+            (&["run", "--memory", "256", "x.py"], "`256MiB`"),
+            (&["run", "--memory", "-5MiB", "x.py"], "`-5MiB` is not a size"),
+            (&["run", "--max-output", "0B", "x.py"], "is zero"),
+            (&["run", "--fuel", "-5", "x.py"], "`-5` is not a count"),
+            (&["run", "--policy", "nope", "x.py"], "strict, moderate and permissive"),
+            (&["run", "--epoch", "tomorrow", "x.py"], "`tomorrow` is not a moment"),
+            (&["run", "--seed", "-1", "x.py"], "below 2^128"),
+            (&["run", "--seed", "+1", "x.py"], "below 2^128"),
+            (&["run", "--seed", "340282366920938463463374607431768211456", "x.py"], "below 2^128"),
+            (&["run", "--env", "NAME", "x.py"], "`NAME`"),
+            (&["run", "--env", "=x", "x.py"], "`=x`"),
+            (&["run", "--format", "xml", "x.py"], "xml"),
+            (&["run", "--live", "--fuel", "1M", "x.py"], "--fuel"),
+            (&["run", "--live", "--seed", "1", "x.py"], "--seed"),
+            (&["frobnicate"], "frobnicate"),
+            (&["runtime", "instal", "python"], "install"),
+        ] {
+            let error = read(&words(line)).err().unwrap_or_else(|| panic!("{line:?} was accepted"));
+            assert!(error.use_stderr(), "{line:?}");
+            let text = error.render().to_string();
+            assert!(text.contains(part), "{line:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn values_are_read() {
+        let run = run(&[
+            "run",
+            "--policy",
+            "strict",
+            "--fuel",
+            "20M",
+            "--timeout",
+            "1m30s",
+            "--memory",
+            "64MiB",
+            "--max-output",
+            "1KiB",
+            "--epoch",
+            "2026-01-31T12:00:00Z",
+            "--seed",
+            "340282366920938463463374607431768211455",
+            "--env",
+            "A=b=c",
+            "--env",
+            "EMPTY=",
+            "--format",
+            "json",
+            "--stats",
+            "--language",
+            "python",
+            "x",
+        ])
+        .unwrap();
+        assert_eq!(run.policy.name, "strict");
+        assert_eq!(run.fuel, Some(20_000_000));
+        assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
+        assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
+        assert_eq!(run.seed, Some(u128::MAX));
+        assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
+        assert_eq!((run.format, run.stats, run.language.as_deref()), (Format::Json, true, Some("python")));
+        assert_eq!(self::run(&["run", "x.py"]).unwrap().policy.name, "moderate");
+    }
+
+    #[test]
+    fn json_is_recognised_in_broken_lines_but_not_in_the_scripts_words() {
+        for (line, format) in [
+            (&["run", "--format", "json", "--nope", "x.py"][..], Format::Json),
+            (&["run", "--nope", "--format=json", "x.py"], Format::Json),
+            (&["run", "--format", "json"], Format::Json),
+            (&["run", "x.py", "--format", "json"], Format::Text),
+            (&["run", "-c", "x", "--format=json"], Format::Text),
+            (&["runtime", "list", "--nope", "--format", "json"], Format::Json),
+            (&[], Format::Text),
+        ] {
+            assert_eq!(wanted_format(&words(line)), format, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn usage_failures_keep_message_and_tip() {
+        let failure = |line: &[&str]| {
+            let error = read(&words(line)).err().unwrap();
+            usage_failure(&error, &error.render().to_string())
+        };
+        let typo = failure(&["run", "--timeot", "1s", "x.py"]);
+        assert!(typo.message.contains("--timeot") && typo.hint.unwrap().contains("--timeout"));
+        assert!(failure(&["run"]).message.contains("SCRIPT"), "{:?}", failure(&["run"]));
+        assert_eq!(failure(&[]).message, "no command was given");
+    }
+
+    #[test]
+    fn short_help_fits_eighty_columns() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let left = arg.get_long().map_or(20, |long| {
+                    let value = arg.get_value_names().and_then(|names| names.first()).map_or(0, |name| name.len() + 3);
+                    6 + 2 + long.len() + value + 2
+                });
+                assert!(!help.is_empty() && help.len() + left.max(22) < 80, "{}: {help}", arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&CommandLine::command());
+    }
+}

@@ -1,0 +1,387 @@
+//! `capibara run`: runs one script and is, for whoever called it, as much like the script as it can be.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::Duration;
+
+use capibara::{
+    CancelReason, Engine, EngineConfig, Epoch, Job, LimitKind, Limits, LimitsChange, Outcome, Policy, Script, Status,
+    Stdin,
+};
+use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_size};
+use clap::Args;
+
+use super::display_name;
+use crate::errors::Failure;
+use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
+use crate::output::json::{self, RunReport};
+use crate::output::live::{Broken, Left, LiveOutput};
+use crate::output::progress::Building;
+use crate::output::text::{self, Console};
+use crate::output::{Format, lost};
+use crate::script;
+use crate::signals::{Signal, Watch};
+
+/// Run a script
+///
+/// The script runs in real CPython inside WebAssembly. It sees itself, an empty working directory in memory, the
+/// standard library, its arguments and standard input, and nothing else: no files of yours, no environment, no network.
+///
+/// Everything after SCRIPT (or after `-c CODE`, `-m MODULE`) belongs to the script, also words that look like options.
+/// Standard output is the script's own; what is said about the run goes to standard error in lines that begin with
+/// `capibara: `.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "capibara run [OPTIONS] <SCRIPT|-|-c CODE|-m MODULE> [ARGS]...",
+    after_long_help = EXIT_CODES
+)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) source: Source,
+
+    /// What the script gets as its arguments
+    // Never filled by clap: see `arguments::split`.
+    #[arg(value_name = "ARGS")]
+    pub(crate) args: Vec<OsString>,
+
+    /// Limits: strict, moderate (default) or permissive
+    ///
+    /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
+    /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
+    #[arg(long, value_name = "PRESET", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset, allow_hyphen_values = true)]
+    pub(crate) policy: Policy,
+
+    /// Stop after so many instructions, for example 500M
+    ///
+    /// A plain count, or one with K, M, G or T for thousands, millions and so on. The same script with the same input
+    /// stops at the same instruction every time. Default: by policy, 1T in moderate. Example: `--fuel 20M`
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, allow_hyphen_values = true, conflicts_with = "live")]
+    pub(crate) fuel: Option<u64>,
+
+    /// Stop after so much time, for example 2s
+    ///
+    /// Real time with a unit: ms, s, m, h. Waiting and sleeping count. What was printed before is kept; the exit code
+    /// is 124. Default: by policy, 30s in moderate. Example: `--timeout 1m30s`
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Memory the script may have, for example 256MiB
+    ///
+    /// A size with a unit: KiB, MiB, GiB, or kB, MB, GB. It covers the interpreter and the files the script makes, and
+    /// is at most 4GiB. The script sees a MemoryError; if it dies of it, the exit code is 124. Default: by policy,
+    /// 512MiB in moderate. Example: `--memory 64MiB`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    pub(crate) memory: Option<u64>,
+
+    /// What the script may print, for example 1MiB
+    ///
+    /// A size with a unit, for standard output and standard error together. More than that ends the run with exit code
+    /// 124; what came before is kept. Default: by policy, 16MiB in moderate. Example: `--max-output 100KiB`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    pub(crate) max_output: Option<u64>,
+
+    /// Start the script's clock at this moment
+    ///
+    /// RFC 3339. The clock goes on from there with the instructions the script executes. Default: now. With the same
+    /// epoch and seed, the same script with the same input prints the same bytes. Example: `--epoch 2026-01-31T12:00:00Z`
+    #[arg(long, value_name = "RFC3339", allow_hyphen_values = true, conflicts_with = "live")]
+    pub(crate) epoch: Option<Epoch>,
+
+    /// Start the script's randomness at this number
+    ///
+    /// A decimal number below 2^128, from which everything follows that the script takes for random. Default: a new one
+    /// every time. Example: `--seed 1`
+    #[arg(long, value_name = "DECIMAL", value_parser = parse_seed, allow_hyphen_values = true, conflicts_with = "live")]
+    pub(crate) seed: Option<u128>,
+
+    /// Use real clocks, real sleeps and system randomness
+    ///
+    /// The fastest way to run, and the right one for scripts that make keys. Such a run cannot be repeated and does not
+    /// count fuel, so a policy's fuel limit does not apply. Default: off; strict refuses it.
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// Give the script an environment variable (repeatable)
+    ///
+    /// The script sees these variables and no others. Example: `--env LANG=C --env DEBUG=`
+    #[arg(long, value_name = "K=V", value_parser = parse_variable, allow_hyphen_values = true)]
+    pub(crate) env: Vec<(String, String)>,
+
+    /// Language, where the script does not show it
+    ///
+    /// Python is known by `.py`, `.pyw` or a first line that names python or capibara; other scripts are denied without
+    /// this option, and under strict with it too. Example: `--language python`
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) language: Option<String>,
+
+    /// text: the script's output (default); json: one object
+    ///
+    /// With text the script's standard output and standard error come as they are. With json there is one object when
+    /// the run has ended, with status, output, usage and more (schema 1), also when it could not be run. Example: `--format json`
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) format: Format,
+
+    /// Say what the run used
+    ///
+    /// Prints fuel, time, memory, output, files and calls on standard error after the run. In JSON they are always there.
+    #[arg(long)]
+    pub(crate) stats: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0-119     the script's own; others become 119
+  123       the interpreter broke down
+  124       stopped by a limit
+  125       could not be done: usage, configuration, internal
+  126       denied by policy
+  127       no such runtime or language
+  130, 143  canceled by SIGINT, SIGTERM
+  141       nobody reads the output any more";
+
+/// Where the script comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Source {
+    /// Script to run, or - to read it from standard input
+    ///
+    /// A UTF-8 file of at most 16MiB. With `-`, standard input is the script and the script's own is empty.
+    #[arg(value_name = "SCRIPT")]
+    pub(crate) script: Option<OsString>,
+
+    /// Run this code
+    ///
+    /// As `python -c`. Example: `capibara run -c 'print(6 * 7)'`
+    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
+    pub(crate) code: Option<String>,
+
+    /// Run this module of the standard library
+    ///
+    /// As `python -m`. Example: `capibara run -m json.tool < data.json`
+    #[arg(short = 'm', value_name = "MODULE", allow_hyphen_values = true)]
+    pub(crate) module: Option<String>,
+}
+
+impl RunArguments {
+    /// The definition alone, to ask which options take a value.
+    pub(crate) fn definition() -> clap::Command {
+        Self::augment_args(clap::Command::new("run"))
+    }
+}
+
+fn parse_seed(text: &str) -> Result<u128, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| format!("`{text}` is not a whole number below 2^128"))
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(format!("`{text}` is not a variable: write for example `NAME=value`, or `NAME=` for an empty one")),
+    }
+}
+
+/// Runs the script and gives back how the process ends.
+pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
+    let RunArguments { source, args, policy, live, env, language, format, stats, epoch, seed, .. } = &run;
+    let (mut job, bounds) = (job_of(source, args)?, Bounds::new(policy, &run)?);
+    job.language = script::language(&job.script, language.as_deref(), &policy.name, bounds.narrow)?;
+    job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
+    job.env.clone_from(env);
+    job.limits = bounds.limits.clone();
+    (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
+
+    let engine = Engine::new(EngineConfig::default())?;
+    let building = Building::new(display_name(job.language));
+    let prepared = engine.prepare(job.language, job.live, &building);
+    if prepared.is_err() {
+        building.abandon();
+    }
+    prepared?;
+    building.finish();
+
+    let watch = Watch::start(job.canceler())
+        .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
+    let mut ended = match format {
+        Format::Text => {
+            let shown = LiveOutput::new(watch.caught());
+            job.capture = false;
+            job.sink = Some(Box::new(shown.clone()));
+            let outcome = engine.run_blocking(job);
+            Ended { left: shown.finish(), signal: watch.finish(), outcome: outcome? }
+        }
+        Format::Json => {
+            let outcome = engine.run_blocking(job);
+            Ended { left: Left::default(), signal: watch.finish(), outcome: outcome? }
+        }
+    };
+    if ended.signal == Some(Signal::Interrupt) && rustix::termios::isatty(rustix::stdio::stderr()) {
+        // The terminal has shown `^C`.
+        ended.left.line_open = true;
+    }
+    // The process ends after this: giving back what the engine mapped would only take time.
+    std::mem::forget(engine);
+    let console = Console::after(&ended.left);
+    let code = ended.tell(&console, &bounds)?;
+    if *stats {
+        console.stats(&ended.outcome);
+    }
+    match format {
+        Format::Text => Ok(code),
+        Format::Json => Ok(json::print(&RunReport::of(ended.outcome), code)),
+    }
+}
+
+fn from_standard_input(source: &Source) -> bool {
+    source.script.as_deref() == Some(OsStr::new("-"))
+}
+
+fn job_of(source: &Source, args: &[OsString]) -> Result<Job, Failure> {
+    let script = match (&source.script, &source.code, &source.module) {
+        (Some(_), ..) if from_standard_input(source) => script::from_standard_input()?,
+        (Some(path), ..) => script::from_file(Path::new(path))?,
+        (None, Some(code), _) => Script::Code(code.clone()),
+        (None, None, Some(module)) => Script::Module(module.clone()),
+        (None, None, None) => return Err(Failure::new("usage", "no script was given")),
+    };
+    let mut job = Job::new(script);
+    for (i, arg) in args.iter().enumerate() {
+        job.args.push(arg.to_str().map(str::to_owned).ok_or_else(|| {
+            let shown = arg.to_string_lossy();
+            Failure::new("argument-not-utf8", format!("argument {} of the script, `{shown}`, is not UTF-8", i + 1))
+                .with_hint("pass such data on standard input")
+        })?);
+    }
+    Ok(job)
+}
+
+/// Our own standard input, for the script to read when it wants to.
+fn standard_input() -> Stdin {
+    // A descriptor 0 that is closed was made `/dev/null` before `main`; if it cannot be copied there is nothing to read.
+    io::stdin().as_fd().try_clone_to_owned().map_or(Stdin::Closed, |fd| Stdin::Host(File::from(fd)))
+}
+
+/// The limits of the run, and how far flags could move them.
+struct Bounds {
+    policy: String,
+    /// What the policy says by itself.
+    own: Limits,
+    /// Whether flags can only lower it.
+    narrow: bool,
+    limits: Limits,
+}
+
+impl Bounds {
+    fn new(policy: &Policy, run: &RunArguments) -> Result<Self, Failure> {
+        let mut applied = policy.clone();
+        applied.apply(&LimitsChange {
+            fuel: run.fuel,
+            wall_time: run.timeout,
+            memory: run.memory,
+            output: run.max_output,
+        })?;
+        if run.live {
+            applied.check_live()?;
+            applied.limits.fuel = None;
+        }
+        let narrow = match policy.flags {
+            FlagsMay::Narrow => true,
+            FlagsMay::Set => false,
+        };
+        Ok(Self { policy: applied.name, own: policy.limits.clone(), narrow, limits: applied.limits })
+    }
+
+    /// Whether a flag can allow more than `allowed`.
+    fn can_raise(&self, kind: LimitKind, allowed: u64) -> bool {
+        let most = match kind {
+            LimitKind::Fuel => self.own.fuel.unwrap_or(u64::MAX),
+            LimitKind::WallTime => u64::try_from(self.own.wall_time.as_millis()).unwrap_or(u64::MAX),
+            LimitKind::Memory => self.own.memory,
+            LimitKind::Output => self.own.output,
+            // Its size is fixed.
+            LimitKind::Stack => 0,
+        };
+        !self.narrow || allowed < most
+    }
+}
+
+/// A run that took place.
+struct Ended {
+    outcome: Outcome,
+    left: Left,
+    signal: Option<Signal>,
+}
+
+impl Ended {
+    /// Says on standard error how the run ended where the exit code alone does not tell, and gives back that code.
+    fn tell(&self, console: &Console, bounds: &Bounds) -> Result<ExitCode, Failure> {
+        let canceled = matches!(self.outcome.status, Status::Canceled { .. });
+        if let (Some(signal), true) = (self.signal, canceled) {
+            console.say(&format!("canceled by {}", signal.name()));
+            return Ok(signal.exit_code());
+        }
+        if let Some(Broken::Failed(stream, error)) = &self.left.broken {
+            return Ok(lost(error, *stream));
+        }
+        match &self.outcome.status {
+            Status::Completed { exit_code } => {
+                if !(0..=i32::from(LARGEST_SCRIPT_CODE)).contains(exit_code) {
+                    console.say(&format!("the script's exit code {exit_code} is passed on as {LARGEST_SCRIPT_CODE}"));
+                }
+                Ok(ExitCode::Script(*exit_code))
+            }
+            Status::Limit(hit) => {
+                console.say(&text::limit(hit));
+                console.hint(&text::limit_hint(hit.kind, &bounds.policy, bounds.can_raise(hit.kind, hit.allowed)));
+                Ok(ExitCode::Limit)
+            }
+            Status::Trapped(trap) => {
+                console.say(&format!("the interpreter broke down: {} ({})", trap.message, trap.kind));
+                Ok(ExitCode::Trapped)
+            }
+            Status::Canceled { reason: CancelReason::SinkClosed } => Ok(ExitCode::OutputClosed),
+            Status::Canceled { reason } => {
+                Err(Failure::new("internal", format!("the run was canceled, and nobody asked for it ({reason:?})")))
+            }
+            // `Status` may grow; this program then does not know what to make of it.
+            status => {
+                Err(Failure::new("internal", format!("the run ended in a way this program does not know: {status:?}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_variables() {
+        assert_eq!(parse_seed("0"), Ok(0));
+        assert_eq!(parse_seed("340282366920938463463374607431768211455"), Ok(u128::MAX));
+        for bad in ["", "x", "+1", "-1", "0x1", "1_0", "340282366920938463463374607431768211456"] {
+            assert!(parse_seed(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(parse_variable("A="), Ok(("A".into(), String::new())));
+        for bad in ["", "A", "=b"] {
+            assert!(parse_variable(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_largest_script_is_the_one_in_the_help() {
+        assert_eq!(crate::output::units::size(script::LARGEST_SCRIPT), "16MiB");
+    }
+}

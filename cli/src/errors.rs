@@ -1,0 +1,123 @@
+//! Why a command could not do its work.
+
+use std::error::Error;
+
+use capibara::{EngineError, PolicyError};
+
+use crate::exit_code::ExitCode;
+
+/// A failure as it is told: on standard error and, with `--format json`, as the object `error`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What the process ends with.
+    pub(crate) exit: ExitCode,
+    /// Permanent name in kebab-case.
+    pub(crate) code: &'static str,
+    /// A lower-case fragment that names the thing.
+    pub(crate) message: String,
+    /// What led to it, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// What to try.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of ours: exit code 125.
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { exit: ExitCode::Failed, code, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn with_exit(mut self, exit: ExitCode) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_cause(mut self, cause: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(cause);
+        while let Some(error) = next {
+            let text = error.to_string();
+            // Errors that print their source as well would say everything twice.
+            if !self.message.contains(&text) && self.causes.last().is_none_or(|last| !last.contains(&text)) {
+                self.causes.push(text);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// There is no runtime for that language: exit code 127.
+    pub(crate) fn no_such_language(name: &str) -> Self {
+        Self::new("no-such-language", format!("there is no runtime for the language `{name}`"))
+            .with_exit(ExitCode::Unavailable)
+            .with_hint("the languages of this version: python")
+    }
+
+    /// Message and causes on one line, for JSON.
+    pub(crate) fn full_message(&self) -> String {
+        let mut text = self.message.clone();
+        for cause in &self.causes {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+        text
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let exit = if error.is_unavailable() { ExitCode::Unavailable } else { ExitCode::Failed };
+        let mut failure = Self::new(error.code(), error.to_string()).with_exit(exit);
+        failure.hint = error.hint();
+        if let Some(cause) = error.source() {
+            failure = failure.with_cause(cause);
+        }
+        failure
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        let (code, hint) = match &error {
+            PolicyError::UnknownName { .. } => {
+                ("unknown-policy", Some("choose one with `--policy moderate`".to_owned()))
+            }
+            PolicyError::Widens { .. } => (
+                "policy-widened",
+                Some("ask for less, or choose a wider policy, for example `--policy moderate`".into()),
+            ),
+            PolicyError::RefusesLive { .. } => (
+                "policy-refuses-live",
+                Some("leave `--live` out, or choose another policy, for example `--policy moderate`".into()),
+            ),
+            // `PolicyError` may grow; what it says then is in its message.
+            _ => ("policy", None),
+        };
+        Self { hint, ..Self::new(code, error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = std::io::Error::other("disk full");
+        let failure = Failure::new("x", "failed to write `a`").with_cause(&cause);
+        assert_eq!(failure.causes, ["disk full"]);
+        assert_eq!(failure.full_message(), "failed to write `a`: disk full");
+        assert!(Failure::new("x", "failed: disk full").with_cause(&cause).causes.is_empty());
+    }
+
+    #[test]
+    fn policy_errors_say_what_to_try() {
+        let failure = Failure::from(PolicyError::RefusesLive { policy: "strict".into() });
+        assert_eq!((failure.exit, failure.code), (ExitCode::Failed, "policy-refuses-live"));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("--policy moderate")));
+    }
+}

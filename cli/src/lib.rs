@@ -1,0 +1,69 @@
+//! The command `capibara`.
+//!
+//! [`main_impl`] is the whole program: it reads the command line, carries out the command, prints and gives back the
+//! exit code. Standard output is the answer (the script's own output, or one JSON object with `--format json`);
+//! everything said about it goes to standard error in lines that begin with `capibara: `.
+//!
+//! One file per command in `commands/`. What the exit codes mean stands in [`ExitCode`].
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a panic is how a test fails"))]
+
+mod arguments;
+mod commands;
+mod errors;
+mod escape;
+mod exit_code;
+mod output;
+mod script;
+mod signals;
+pub mod variables;
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use exit_code::ExitCode;
+
+use arguments::{Command, Parsed};
+use errors::Failure;
+use output::Format;
+
+/// Runs the command line `args` (the program's name first) and gives back the exit code of the process.
+///
+/// It writes to descriptors 1 and 2, and during a run reacts to SIGINT and SIGTERM. It never exits by itself.
+#[must_use]
+pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> i32 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let code = catch_unwind(AssertUnwindSafe(|| execute(&args))).unwrap_or_else(|_| {
+        let failure = Failure::new("internal", "the program itself broke down; the lines above say where")
+            .with_hint("this is a bug in capibara, please report it with these lines");
+        report(&failure, arguments::wanted_format(&args), false)
+    });
+    i32::from(code.number())
+}
+
+fn execute(args: &[OsString]) -> ExitCode {
+    let command = match arguments::parse(args) {
+        Parsed::Command(command) => command,
+        Parsed::Answered(code) => return code,
+    };
+    match command {
+        Command::Run(run) => {
+            let (format, live) = (run.format, run.live);
+            commands::run::execute(*run).unwrap_or_else(|failure| report(&failure, format, live))
+        }
+        Command::Runtime(command) => {
+            let format = command.format();
+            commands::runtime::execute(command).unwrap_or_else(|failure| report(&failure, format, false))
+        }
+    }
+}
+
+/// Says why a command failed: on standard error always, and as a JSON object where one was asked for.
+fn report(failure: &Failure, format: Format, live: bool) -> ExitCode {
+    output::text::Console::new().failure(failure);
+    match format {
+        Format::Text => failure.exit,
+        Format::Json => output::json::print(&output::json::RunReport::failed(failure, live), failure.exit),
+    }
+}

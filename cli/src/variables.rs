@@ -1,0 +1,11 @@
+//! The environment variables of the program. What a *script* sees in its environment is only what `--env` gives it.
+
+/// The folder of runtimes and compiled code. Read by the engine.
+///
+/// Default: `capibara` below `XDG_CACHE_HOME`, or `~/.cache/capibara`. It must be a folder that only you can write.
+/// It is independent of every other setting, so another home never causes a build.
+pub const CAPIBARA_CACHE_DIR: &str = "CAPIBARA_CACHE_DIR";
+
+/// Set to anything but the empty string, it turns color off in help texts and progress bars. Read by the libraries
+/// that print them (<https://no-color.org>).
+pub const NO_COLOR: &str = "NO_COLOR";
