@@ -1,0 +1,252 @@
+//! The library, as an embedder uses it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use capibara::{CancelReason, Epoch, Job, LimitKind, Limits, Script, Status, Stdin, Stream};
+use capibara_tests::engine;
+
+fn limit_of(outcome: &capibara::Outcome) -> Option<LimitKind> {
+    match outcome.status {
+        Status::Limit(hit) => Some(hit.kind),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_run_returns_output_and_exit_code() {
+    let outcome = engine().run_blocking(Job::python("print('out'); import sys; print('err', file=sys.stderr); sys.exit(4)")).unwrap();
+    assert_eq!(outcome.status, Status::Completed { exit_code: 4 });
+    assert_eq!((outcome.stdout.text().as_ref(), outcome.stderr.text().as_ref()), ("out\n", "err\n"));
+    assert!(outcome.determined && !outcome.live);
+    assert!(outcome.usage.fuel.unwrap() > 0 && outcome.usage.host_calls > 0);
+    assert_eq!(outcome.usage.output_bytes, 8);
+}
+
+#[test]
+fn runs_share_nothing() {
+    let engine = engine();
+    let set = Job::python("import builtins, os; builtins.x = 1; os.environ['X'] = '1'; open('/tmp/x', 'w').write('x')");
+    assert!(engine.run_blocking(set).unwrap().success());
+    let look = Job::python("import builtins, os; print(hasattr(builtins, 'x'), 'X' in os.environ, os.listdir('/tmp'))");
+    assert_eq!(engine.run_blocking(look).unwrap().stdout.text(), "False False []\n");
+}
+
+#[test]
+fn equal_jobs_give_equal_bytes_and_fuel() {
+    let engine = engine();
+    let code = "import random, time, uuid, os, tempfile\n\
+                print(random.random(), time.time(), uuid.uuid4(), os.urandom(8).hex(), hash('x'), tempfile.mktemp())";
+    let job = |seed| Job::python(code).with_epoch(Epoch::from_nanos(1_769_860_800_000_000_000)).with_seed(seed);
+    let first = engine.run_blocking(job(1)).unwrap();
+    assert!(first.success(), "{}", first.stderr.text());
+    for _ in 0..20 {
+        let again = engine.run_blocking(job(1)).unwrap();
+        assert_eq!((again.stdout, again.usage.fuel, again.job_sha256), (first.stdout.clone(), first.usage.fuel, first.job_sha256));
+    }
+    let other = engine.run_blocking(job(2)).unwrap();
+    assert_ne!(other.stdout, first.stdout);
+    assert_ne!(other.job_sha256, first.job_sha256);
+    // Unpinned: two runs differ, and the clock shows now.
+    let unpinned = || engine.run_blocking(Job::python("import time, random; print(time.time(), random.random())")).unwrap();
+    let (one, two) = (unpinned(), unpinned());
+    assert_ne!(one.stdout, two.stdout);
+    assert_ne!(one.seed, two.seed);
+    let shown: f64 = one.stdout.text().split(' ').next().unwrap().parse().unwrap();
+    assert!((shown - std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()).abs() < 60.0);
+    // What was drawn is recorded, and pins the same run.
+    let code = "import time, random; print(time.time(), random.random())";
+    let replay = engine.run_blocking(Job::python(code).with_epoch(one.epoch).with_seed(one.seed)).unwrap();
+    assert_eq!((replay.stdout, replay.job_sha256), (one.stdout, one.job_sha256));
+}
+
+#[test]
+fn output_streams_to_a_sink_in_order() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let job = Job::python("import sys\nprint('a')\nprint('b', file=sys.stderr)\nprint('c')")
+        .with_sink(move |stream: Stream, bytes: &[u8]| sink.lock().unwrap().push((stream, bytes.to_vec())))
+        .with_capture(false);
+    let outcome = engine().run_blocking(job).unwrap();
+    assert!(outcome.stdout.bytes.is_empty() && !outcome.stdout.truncated);
+    let seen = seen.lock().unwrap();
+    let of = |wanted| seen.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, bytes)| bytes.clone()).collect::<Vec<u8>>();
+    assert_eq!((of(Stream::Stdout), of(Stream::Stderr)), (b"a\nc\n".to_vec(), b"b\n".to_vec()));
+    let order: Vec<Stream> = seen.iter().map(|(stream, _)| *stream).collect();
+    assert_eq!(order.iter().position(|s| *s == Stream::Stderr), Some(1), "{order:?}");
+}
+
+#[test]
+fn standard_input_comes_as_bytes() {
+    let job = Job::python("import sys; print(sys.stdin.read().upper())").with_stdin("first\nsecond\n");
+    assert_eq!(engine().run_blocking(job).unwrap().stdout.text(), "FIRST\nSECOND\n\n");
+    let closed = Job::python("import sys; print(repr(sys.stdin.read()))");
+    assert_eq!(engine().run_blocking(closed).unwrap().stdout.text(), "''\n");
+}
+
+#[test]
+fn fuel_stops_at_the_same_instruction_every_time() {
+    let limits = Limits { fuel: Some(50_000_000), ..Limits::default() };
+    let job = || Job::python("i = 0\nwhile True:\n  i += 1\n  if i % 1000 == 0: print(i)").with_limits(limits.clone()).with_seed(0).with_epoch(Epoch::from_nanos(0));
+    let first = engine().run_blocking(job()).unwrap();
+    let Status::Limit(hit) = first.status else { panic!("{:?}", first.status) };
+    assert_eq!((hit.kind, hit.allowed), (LimitKind::Fuel, 50_000_000));
+    assert!(!first.stdout.bytes.is_empty() && first.determined);
+    for _ in 0..5 {
+        let again = engine().run_blocking(job()).unwrap();
+        assert_eq!((again.stdout, again.usage.fuel), (first.stdout.clone(), first.usage.fuel));
+    }
+}
+
+#[test]
+fn limits_name_themselves_and_keep_what_was_printed() {
+    let engine = engine();
+    let rows: [(&str, Limits, bool, LimitKind); 6] = [
+        ("while True: pass", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, false, LimitKind::WallTime),
+        ("while True: pass", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, true, LimitKind::WallTime),
+        ("import time; time.sleep(3)", Limits { wall_time: Duration::from_secs(2), ..Limits::default() }, false, LimitKind::WallTime),
+        ("import time; time.sleep(3)", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, true, LimitKind::WallTime),
+        ("x = []\nwhile True: x.append(bytearray(1 << 20))", Limits { memory: 128 << 20, ..Limits::default() }, false, LimitKind::Memory),
+        ("while True: print('y' * 99)", Limits { output: 1 << 16, ..Limits::default() }, false, LimitKind::Output),
+    ];
+    for (code, limits, live, kind) in rows {
+        let started = Instant::now();
+        let job = Job::python(format!("print('before')\n{code}")).with_limits(limits.clone()).with_live(live);
+        let outcome = engine.run_blocking(job).unwrap();
+        let Status::Limit(hit) = outcome.status else { panic!("{code}: {:?} {}", outcome.status, outcome.stderr.text()) };
+        assert_eq!(hit.kind, kind, "{code}");
+        assert!(hit.used >= hit.allowed, "{code}: {hit:?}");
+        assert!(outcome.stdout.text().starts_with("before\n"), "{code}");
+        if kind == LimitKind::WallTime {
+            assert!(started.elapsed() < Duration::from_millis(450), "{code} live={live}: {:?}", started.elapsed());
+        }
+        if kind == LimitKind::Output {
+            assert!(outcome.stdout.truncated && outcome.stdout.bytes.len() == 1 << 16);
+        }
+        // The next job is unharmed.
+        assert_eq!(engine.run_blocking(Job::python("print(1)")).unwrap().stdout.text(), "1\n");
+    }
+}
+
+#[test]
+fn a_blocked_read_of_standard_input_ends() {
+    for live in [false, true] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+        let limits = Limits { wall_time: Duration::from_millis(300), ..Limits::default() };
+        let started = Instant::now();
+        let job = Job::python("print('asking'); input()").with_limits(limits).with_stdin_file(file).with_live(live);
+        let outcome = engine().run_blocking(job).unwrap();
+        assert_eq!(limit_of(&outcome), Some(LimitKind::WallTime));
+        assert_eq!(outcome.stdout.text(), "asking\n");
+        assert!(started.elapsed() < Duration::from_millis(450));
+        assert!(!outcome.determined);
+        drop(writer);
+    }
+}
+
+#[test]
+fn cancelling_one_run_leaves_its_neighbour_alone() {
+    let engine = engine();
+    for live in [false, true] {
+        for code in ["while True: pass", "import sys; print('waiting'); sys.stdin.read()"] {
+            let (reader, _writer) = std::io::pipe().unwrap();
+            let file = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+            let job = Job::python(format!("print('before')\n{code}")).with_live(live).with_stdin_file(file);
+            let canceler = job.canceler();
+            let neighbour = engine.clone();
+            let neighbour = std::thread::spawn(move || {
+                neighbour.run_blocking(Job::python("n = 0\nfor i in range(3_000_000): n += i\nprint(n)")).unwrap()
+            });
+            let asker = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                canceler.cancel();
+                Instant::now()
+            });
+            let outcome = engine.run_blocking(job).unwrap();
+            let asked = asker.join().unwrap();
+            assert!(asked.elapsed() < Duration::from_millis(100), "{:?}", asked.elapsed());
+            assert_eq!(outcome.status, Status::Canceled { reason: CancelReason::Asked });
+            assert!(outcome.stdout.text().starts_with("before\n"));
+            assert_eq!(neighbour.join().unwrap().stdout.text(), "4499998500000\n");
+        }
+    }
+}
+
+#[test]
+fn a_panicking_or_closed_sink_ends_the_run() {
+    struct Closed;
+    impl capibara::OutputSink for Closed {
+        fn write(&mut self, _: Stream, _: &[u8], _: Instant) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let outcome = engine().run_blocking(Job::python("while True: print('x')").with_sink(Closed)).unwrap();
+    assert_eq!(outcome.status, Status::Canceled { reason: CancelReason::SinkClosed });
+}
+
+#[test]
+fn invalid_jobs_are_errors_that_say_why() {
+    let engine = engine();
+    let rows = [
+        (Job::file("a/b.py", *b"print(1)"), "slash"),
+        (Job::file("", *b"print(1)"), "file name"),
+        (Job::python("1").with_limits(Limits { memory: 1 << 20, ..Limits::default() }), "memory"),
+        (Job::python("1").with_args(["a\0b"]), "NUL"),
+        (Job::python("1").with_env("A=B", "c"), "A=B"),
+    ];
+    for (job, needle) in rows {
+        let error = engine.run_blocking(job).unwrap_err();
+        assert!(error.to_string().contains(needle), "{error}");
+    }
+}
+
+#[test]
+fn every_way_to_start_a_script() {
+    let engine = engine();
+    let show = "import sys; print(sys.argv, sys.path[0], __name__, globals().get('__file__'))";
+    let rows = [
+        (Job::new(Script::Code(show.into())), "['-c', 'a'] "),
+        (Job::new(Script::StandardInput(show.into())), "['-', 'a'] "),
+        (Job::file("me.py", show.as_bytes()), "['/script/me.py', 'a'] /script __main__ /script/me.py\n"),
+    ];
+    for (job, expected) in rows {
+        let outcome = engine.run_blocking(job.with_args(["a"])).unwrap();
+        assert!(outcome.stdout.text().starts_with(expected), "{}{}", outcome.stdout.text(), outcome.stderr.text());
+    }
+    let module = Job::new(Script::Module("json.tool".into())).with_stdin("{\"b\":1}");
+    assert_eq!(engine.run_blocking(module).unwrap().stdout.text(), "{\n    \"b\": 1\n}\n");
+}
+
+#[test]
+fn the_future_runs_under_any_executor_and_can_be_dropped() {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+    let engine = engine();
+    let mut future = Box::pin(engine.run(Job::python("while True: pass")));
+    for _ in 0..10 {
+        assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+    }
+    drop(future);
+    let mut short = Box::pin(engine.run(Job::python("print(1)")));
+    let Poll::Ready(outcome) = short.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("a run that never waits ends in its first poll")
+    };
+    assert_eq!(outcome.unwrap().stdout.text(), "1\n");
+    fn sendable<T: Send>(_: &T) {}
+    sendable(&engine.run(Job::python("")));
+}
+
+#[test]
+fn descriptors_of_the_host_are_read_only_as_far_as_asked() {
+    use std::io::{Read, Seek};
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &vec![b'x'; 4 << 20]).unwrap();
+    file.rewind().unwrap();
+    let shared = file.try_clone().unwrap();
+    let outcome = engine().run_blocking(Job::python("import os; print(len(os.read(0, 10)))").with_stdin(Stdin::Host(shared))).unwrap();
+    assert_eq!(outcome.stdout.text(), "10\n");
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > (4 << 20) - (128 << 10), "{}", rest.len());
+}
