@@ -13,7 +13,6 @@ use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::errors::Failure;
 use crate::exit_code::ExitCode;
-use crate::output::json::RunReport;
 use crate::output::text::Console;
 use crate::output::{Format, json};
 
@@ -21,6 +20,7 @@ use crate::output::{Format, json};
 #[derive(Debug, Parser)]
 #[command(
     name = "capibara",
+    bin_name = "capibara",
     version,
     arg_required_else_help = true,
     subcommand_required = true,
@@ -52,7 +52,7 @@ pub(crate) enum Parsed {
 pub(crate) fn parse(args: &[OsString]) -> Parsed {
     match read(args) {
         Ok(command) => Parsed::Command(command),
-        Err(error) => Parsed::Answered(answer(&error, wanted_format(args))),
+        Err(error) => Parsed::Answered(answer(&error, wanted_format(args), is_run(args))),
     }
 }
 
@@ -66,11 +66,16 @@ fn read(args: &[OsString]) -> Result<Command, clap::Error> {
     Ok(command)
 }
 
+/// Whether the command is `run`.
+pub(crate) fn is_run(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|word| word == "run")
+}
+
 /// The words for clap, and those of the script. `-cCODE` comes out as two words.
 fn split(args: &[OsString]) -> (Vec<OsString>, &[OsString]) {
     let mut ours: Vec<OsString> = args.iter().take(2).cloned().collect();
     let mut rest = args.get(2..).unwrap_or_default();
-    if args.get(1).is_none_or(|word| word != "run") {
+    if !is_run(args) {
         ours.extend(rest.iter().cloned());
         return (ours, &[]);
     }
@@ -142,7 +147,7 @@ pub(crate) fn wanted_format(args: &[OsString]) -> Format {
     format
 }
 
-fn answer(error: &clap::Error, format: Format) -> ExitCode {
+fn answer(error: &clap::Error, format: Format, is_run: bool) -> ExitCode {
     if !error.use_stderr() {
         return match error.print() {
             Ok(()) => ExitCode::Yes,
@@ -159,7 +164,7 @@ fn answer(error: &clap::Error, format: Format) -> ExitCode {
     let code = ExitCode::Failed;
     match format {
         Format::Text => code,
-        Format::Json => json::print(&RunReport::failed(&usage_failure(error, &rendered), false), code),
+        Format::Json => json::print_failure(&usage_failure(error, &rendered), is_run.then_some(false)),
     }
 }
 
@@ -359,13 +364,15 @@ mod tests {
     #[test]
     fn short_help_fits_eighty_columns() {
         fn check(command: &clap::Command) {
+            // `  -x, --name <VALUE>  `, aligned for all options of the command.
+            let left = |arg: &clap::Arg| {
+                let value = arg.get_value_names().and_then(|names| names.first()).map_or(0, |name| name.len() + 3);
+                6 + arg.get_long().map_or(0, |long| 2 + long.len()) + value + 2
+            };
+            let column = command.get_arguments().map(left).max().unwrap_or_default();
             for arg in command.get_arguments() {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                let left = arg.get_long().map_or(20, |long| {
-                    let value = arg.get_value_names().and_then(|names| names.first()).map_or(0, |name| name.len() + 3);
-                    6 + 2 + long.len() + value + 2
-                });
-                assert!(!help.is_empty() && help.len() + left.max(22) < 80, "{}: {help}", arg.get_id());
+                assert!(!help.is_empty() && column + help.len() < 80, "{}: {help}", arg.get_id());
             }
             command.get_subcommands().for_each(check);
         }

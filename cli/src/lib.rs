@@ -37,7 +37,7 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> i32 {
     let code = catch_unwind(AssertUnwindSafe(|| execute(&args))).unwrap_or_else(|_| {
         let failure = Failure::new("internal", "the program itself broke down; the lines above say where")
             .with_hint("this is a bug in capibara, please report it with these lines");
-        report(&failure, arguments::wanted_format(&args), false)
+        report(&failure, arguments::wanted_format(&args), arguments::is_run(&args).then_some(false))
     });
     i32::from(code.number())
 }
@@ -50,20 +50,21 @@ fn execute(args: &[OsString]) -> ExitCode {
     match command {
         Command::Run(run) => {
             let (format, live) = (run.format, run.live);
-            commands::run::execute(*run).unwrap_or_else(|failure| report(&failure, format, live))
+            commands::run::execute(*run).unwrap_or_else(|failure| report(&failure, format, Some(live)))
         }
         Command::Runtime(command) => {
             let format = command.format();
-            commands::runtime::execute(command).unwrap_or_else(|failure| report(&failure, format, false))
+            commands::runtime::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
         }
     }
 }
 
-/// Says why a command failed: on standard error always, and as a JSON object where one was asked for.
-fn report(failure: &Failure, format: Format, live: bool) -> ExitCode {
+/// Says why a command failed: on standard error always, and as a JSON object where one was asked for. `run` as in
+/// [`output::json::print_failure`].
+fn report(failure: &Failure, format: Format, run: Option<bool>) -> ExitCode {
     output::text::Console::new().failure(failure);
     match format {
         Format::Text => failure.exit,
-        Format::Json => output::json::print(&output::json::RunReport::failed(failure, live), failure.exit),
+        Format::Json => output::json::print_failure(failure, run),
     }
 }

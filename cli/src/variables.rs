@@ -6,6 +6,10 @@
 /// It is independent of every other setting, so another home never causes a build.
 pub const CAPIBARA_CACHE_DIR: &str = "CAPIBARA_CACHE_DIR";
 
+/// Set to anything but the empty string, it keeps the work of a finished build below `build/` in the cache folder, for
+/// those who look into the recipe. Read by the recipe.
+pub const CAPIBARA_KEEP_BUILD: &str = "CAPIBARA_KEEP_BUILD";
+
 /// Set to anything but the empty string, it turns color off in help texts and progress bars. Read by the libraries
 /// that print them (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -80,7 +80,8 @@ fn run(engine: &Engine, request: &Value, live: bool) -> Result<Value, EngineErro
         }
     }
     let Some(outcome) = last else { return Ok(json!({"ns": [], "out": "", "outcome": "ok", "err": ""})) };
-    let tail = |text: &str, most: usize| text.chars().skip(text.chars().count().saturating_sub(most)).collect::<String>();
+    let tail =
+        |text: &str, most: usize| text.chars().skip(text.chars().count().saturating_sub(most)).collect::<String>();
     Ok(json!({
         "ns": nanos,
         "out": tail(&outcome.stdout.text(), 200),
@@ -105,7 +106,8 @@ fn throughput(engine: &Engine, request: &Value, live: bool) -> Value {
     let started = Instant::now();
     let worker = || {
         let mut runs = 0_u64;
-        while started.elapsed() < time && engine.run_blocking(job(request, live)).is_ok_and(|outcome| outcome.success()) {
+        while started.elapsed() < time && engine.run_blocking(job(request, live)).is_ok_and(|outcome| outcome.success())
+        {
             runs += 1;
         }
         runs

@@ -1,5 +1,7 @@
 //! Runs scripts from a program: an engine, a policy, a job with input, streamed output, and what came of it.
 
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
 use capibara::{Engine, EngineConfig, Job, Language, Policy, Silent, Status, Stream};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -76,7 +76,8 @@ impl Cpu {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            let present = [has!("sse3"), has!("ssse3"), has!("sse4.1"), has!("sse4.2"), has!("popcnt"), has!("cmpxchg16b")];
+            let present =
+                [has!("sse3"), has!("ssse3"), has!("sse4.1"), has!("sse4.2"), has!("popcnt"), has!("cmpxchg16b")];
             BASELINE.iter().zip(present).filter(|(_, has)| !has).map(|((_, name), _)| *name).collect()
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -288,7 +289,8 @@ pub(crate) fn open(path: &Path, expected: Option<&str>, thorough: bool) -> Resul
     };
     let untrusted = |reason| OpenError::Untrusted { path: path.into(), reason };
     let folder = path.parent().unwrap_or(Path::new("."));
-    trusted(&fs::symlink_metadata(folder).map_err(failed)?).map_err(|reason| untrusted(format!("its folder: {reason}")))?;
+    trusted(&fs::symlink_metadata(folder).map_err(failed)?)
+        .map_err(|reason| untrusted(format!("its folder: {reason}")))?;
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     trusted(&meta).map_err(untrusted)?;

@@ -257,7 +257,12 @@ impl Engine {
         Ok(guest)
     }
 
-    fn load(&self, language: Language, variant: Variant, building: Option<&Building<'_>>) -> Result<Guest, EngineError> {
+    fn load(
+        &self,
+        language: Language,
+        variant: Variant,
+        building: Option<&Building<'_>>,
+    ) -> Result<Guest, EngineError> {
         let missing = Cpu::missing();
         if !missing.is_empty() && !self.0.config.native_cpu {
             return Err(EngineError::CpuUnsupported { missing });
@@ -293,7 +298,8 @@ impl Engine {
     fn load_runtime(&self, runtime: &Runtime, variant: Variant, progress: &dyn Progress) -> Result<Guest, EngineError> {
         let manifest = &runtime.manifest;
         let cpu = if self.0.config.native_cpu { Cpu::Native } else { Cpu::Baseline };
-        let config = config(variant.metering(), cpu, Some(&self.0.space)).map_err(EngineError::wasm("set up Wasmtime"))?;
+        let config =
+            config(variant.metering(), cpu, Some(&self.0.space)).map_err(EngineError::wasm("set up Wasmtime"))?;
         let engine = wasmtime::Engine::new(&config).map_err(EngineError::wasm("set up Wasmtime"))?;
         let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), false)?.into_file();
         let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
@@ -301,8 +307,10 @@ impl Engine {
         let module = compiled_module(&engine, runtime, variant, cpu, progress)?;
         let mut linker: Linker<State> = Linker::new(&engine);
         fence::link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
-        let instances = linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
-        let id = RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
+        let instances =
+            linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
+        let id =
+            RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
         Ok(Guest { engine, instances, image, metering: variant.metering(), id })
     }
 }
@@ -327,7 +335,8 @@ fn compiled_module(
     match artifact::open(&path, None, false) {
         Ok(opened) => match artifact::load(engine, opened) {
             Ok(module) => return Ok(module),
-            Err(error) => progress.event(ProgressEvent::Message(format!("compiled code is not usable ({error}); compiling again"))),
+            Err(error) => progress
+                .event(ProgressEvent::Message(format!("compiled code is not usable ({error}); compiling again"))),
         },
         Err(OpenError::Missing { .. }) => {}
         Err(error) => progress.event(ProgressEvent::Message(format!("{error}; compiling again"))),
@@ -351,7 +360,9 @@ fn compiled(runtime: &Runtime) -> Vec<Compiled> {
         .map(|entry| Compiled {
             file: entry.file_name().to_string_lossy().into_owned(),
             bytes: entry.metadata().map_or(0, |meta| meta.len()),
-            sha256: artifact::open(&entry.path(), None, false).map(|opened| opened.sha256).map_err(|error| error.to_string()),
+            sha256: artifact::open(&entry.path(), None, false)
+                .map(|opened| opened.sha256)
+                .map_err(|error| error.to_string()),
         })
         .collect();
     found.sort_by(|a, b| a.file.cmp(&b.file));

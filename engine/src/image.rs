@@ -72,7 +72,7 @@ impl Image {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
         let fits = len > 0 && len <= memory_bytes && memory_bytes <= RESERVATION;
-        if !fits || len % IMAGE_ALIGNMENT != 0 || memory_bytes % IMAGE_ALIGNMENT != 0 {
+        if !fits || !len.is_multiple_of(IMAGE_ALIGNMENT) || !memory_bytes.is_multiple_of(IMAGE_ALIGNMENT) {
             return Err(io::Error::other(format!("image of {len} bytes does not fit a memory of {memory_bytes}")));
         }
         let view = os::map_file_shared(&file, len)?;
@@ -165,9 +165,8 @@ impl Slot {
             return false;
         }
         // SAFETY: `[0, memory_bytes)` is readable and no memory uses the slot; `view` has `len` readable bytes.
-        let (slot, image) = unsafe {
-            (std::slice::from_raw_parts(self.base, memory_bytes), std::slice::from_raw_parts(view, len))
-        };
+        let (slot, image) =
+            unsafe { (std::slice::from_raw_parts(self.base, memory_bytes), std::slice::from_raw_parts(view, len)) };
         slot[..len] == *image && slot[len..].iter().all(|byte| *byte == 0)
     }
 }
@@ -230,7 +229,8 @@ impl Space {
 
     fn give_back(&self, mut slot: Slot) {
         // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
-        let wanted = Arc::strong_count(&slot.image) > 1 && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
+        let wanted = Arc::strong_count(&slot.image) > 1
+            && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
         if !wanted || slot.restore().is_err() {
             return;
         }

@@ -80,7 +80,8 @@ impl Steps {
     fn instantiate(&self, store: &mut Store<State>, module: &Module, export: &str) -> Result<Instance, StepError> {
         let instance = block_on(self.linker.instantiate_async(&mut *store, module))
             .map_err(failed("instantiate a module of the recipe"))?;
-        let memory = instance.get_memory(&mut *store, "memory").ok_or_else(|| StepError("no memory exported".into()))?;
+        let memory =
+            instance.get_memory(&mut *store, "memory").ok_or_else(|| StepError("no memory exported".into()))?;
         store.data_mut().memory = Some(memory);
         if export != "_start"
             && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
@@ -124,7 +125,8 @@ impl WasmSteps for Steps {
     fn preinitialize(&self, call: GuestCall<'_>) -> Result<Preinitialized, StepError> {
         let mut wizer = Wizer::new();
         wizer.init_func(call.export);
-        let (context, instrumented) = wizer.instrument(call.module).map_err(failed("prepare the pre-initialisation"))?;
+        let (context, instrumented) =
+            wizer.instrument(call.module).map_err(failed("prepare the pre-initialisation"))?;
         let module = Module::new(&self.engine, &instrumented).map_err(failed("compile the guest"))?;
         let mut store = self.store(&call)?;
         let instance = self.instantiate(&mut store, &module, call.export)?;

@@ -11,5 +11,5 @@ mod policy;
 mod units;
 
 pub use limits::{LimitKind, Limits, LimitsChange};
-pub use policy::{FlagsMay, Policy, PolicyError, PRESETS};
-pub use units::{parse_count, parse_duration, parse_size, UnitError};
+pub use policy::{FlagsMay, PRESETS, Policy, PolicyError};
+pub use units::{UnitError, parse_count, parse_duration, parse_size};

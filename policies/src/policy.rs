@@ -116,10 +116,9 @@ impl Policy {
             let show = |d| humantime::format_duration(d).to_string();
             return refuse(LimitKind::WallTime, show(limits.wall_time), show(asked));
         }
-        for (limit, asked, allowed) in [
-            (LimitKind::Memory, change.memory, limits.memory),
-            (LimitKind::Output, change.output, limits.output),
-        ] {
+        for (limit, asked, allowed) in
+            [(LimitKind::Memory, change.memory, limits.memory), (LimitKind::Output, change.output, limits.output)]
+        {
             if let (true, Some(asked)) = (narrow_only, asked)
                 && asked > allowed
             {
@@ -155,7 +154,15 @@ mod tests {
             let policy = Policy::preset(name).unwrap();
             assert_eq!(policy.name, name);
             let l = policy.limits;
-            (l.wall_time.as_secs(), l.fuel, l.memory >> 20, l.output >> 20, l.bytes_written >> 20, l.files, l.descriptors)
+            (
+                l.wall_time.as_secs(),
+                l.fuel,
+                l.memory >> 20,
+                l.output >> 20,
+                l.bytes_written >> 20,
+                l.files,
+                l.descriptors,
+            )
         };
         assert_eq!(row("strict"), (5, Some(100_000_000_000), 128, 1, 16, 100, 32));
         assert_eq!(row("moderate"), (30, Some(1_000_000_000_000), 512, 16, 256, 1_000, 128));

@@ -8,7 +8,9 @@ import gc
 import os
 import posix
 import sys
+from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 from importlib.machinery import FrozenImporter, PathFinder, SourceFileLoader
+from itertools import compress
 
 # Frames of these files at the top of a traceback are ours and are not shown.
 OWN_FILES = frozenset({"<frozen _capibara_boot>", "<frozen runpy>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"})
@@ -22,6 +24,8 @@ linecache locale logging lzma math multiprocessing numbers operator pathlib pick
 selectors shutil signal socket sqlite3 stat statistics string struct subprocess tempfile textwrap threading time timeit tokenize tomllib
 traceback types typing unicodedata unittest urllib.parse uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo
 """.split()
+
+_FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
 
 SANDBOX = "in the Capibara sandbox"
 
@@ -247,8 +251,22 @@ def module_code(name):
     return code
 
 
+def _flush_files():
+    """Writes what is buffered in files the script left open: the collector may close the inner file before the outer is flushed."""
+    try:
+        things = gc.get_objects()
+    except MemoryError:
+        return
+    for file in compress(things, map(_FILES.__contains__, map(type, things))):
+        try:
+            file.flush()
+        except (OSError, ValueError):  # closed, or open for reading
+            pass
+
+
 def finish():
     """Lets go of what the script made, so that its files are written and its finalizers run. guest.c has let go of `__main__` before."""
+    _flush_files()
     # Hooks of the script keep all it made alive.
     sys.excepthook = sys.__excepthook__
     sys.displayhook = sys.__displayhook__

@@ -140,7 +140,7 @@ impl RuntimeError {
             }
             Self::Io { .. } => "set CAPIBARA_CACHE_DIR to a folder on a working disk".to_owned(),
             Self::DiskFull { .. } => {
-                "building needs about 1.5 GB for a while; free some space, or set CAPIBARA_CACHE_DIR to another disk, and run it again: it continues where it stopped"
+                "building needs about 1 GB for a while; free some space, or set CAPIBARA_CACHE_DIR to another disk, and run it again: it continues where it stopped"
                     .to_owned()
             }
             Self::SourceMissing { .. } => "put the file there, or leave the option out to download it".to_owned(),
@@ -169,9 +169,9 @@ impl RuntimeError {
         }
     }
 
-    /// A program failed while writing below `folder`; what it printed tells a full disk from other reasons.
+    /// What a failed program printed tells a full disk from other reasons.
     pub(crate) fn is_disk_full(output: &str) -> bool {
-        ["No space left on device", "NoSpaceLeft", "Disk quota exceeded", "DiskQuota"]
+        ["No space left on device", "NoSpaceLeft", "enough free space", "Disk quota exceeded", "DiskQuota"]
             .iter()
             .any(|sign| output.contains(sign))
     }

@@ -193,6 +193,9 @@ impl<'a> Sources<'a> {
         let packages: Vec<&str> = releases.iter().map(|(_, package, _)| *package).collect();
         let folder = work.join("debian");
         let debian = download_from_debian(&folder, &packages, patches_absent);
+        if debian.as_ref().is_err_and(|output| RuntimeError::is_disk_full(output)) {
+            return Err(RuntimeError::DiskFull { path: folder });
+        }
         if let Some(patches) = newest_patches(&folder) {
             let name = patches.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.take_over(&patches, &name)?;
@@ -211,7 +214,14 @@ impl<'a> Sources<'a> {
             let download = work.join(pin.file);
             let mut curl = Command::new("curl");
             curl.args(["-fsSL", "--retry", "2", "--proto", "=https", "-o"]).arg(&download).arg(upstream);
-            run(curl, "curl", pin.file)?;
+            run(curl, "curl", pin.file, work).map_err(|error| match (error, &debian) {
+                (RuntimeError::Fetch { what, program, output }, Err(before)) => RuntimeError::Fetch {
+                    what,
+                    program,
+                    output: format!("{output}\nbefore that, apt-get said: {before}"),
+                },
+                (error, _) => error,
+            })?;
             take(pin, &download)?;
         }
         if self.find_patches().is_none() {
@@ -328,7 +338,7 @@ fn fetch_crates(
         folder::write(&project.join("Cargo.toml"), manifest.as_bytes())?;
         let mut cargo = Command::new("cargo");
         cargo.args(["fetch", "--quiet", "--manifest-path"]).arg(project.join("Cargo.toml")).current_dir(&project);
-        run(cargo, "cargo", "the sources of zlib, bzip2, xz and SQLite")?;
+        run(cargo, "cargo", "the sources of zlib, bzip2, xz and SQLite", work)?;
     }
     for (pin, name, version) in crates {
         let download = in_cargo_home(pin).ok_or_else(|| RuntimeError::Fetch {
@@ -374,7 +384,7 @@ fn fetch_wheels(
         ])
         .arg(work)
         .arg(format!("{project}=={version}"));
-        run(pip, "pip", pin.file)?;
+        run(pip, "pip", pin.file, work)?;
         let download = work.join(pin.file);
         if !download.exists() {
             let output = format!("{} is not what pip downloaded for {project} {version}", pin.file);
@@ -386,7 +396,8 @@ fn fetch_wheels(
     Ok(())
 }
 
-fn run(mut command: Command, program: &'static str, what: &str) -> Result<(), RuntimeError> {
+/// Runs a package client that writes below `work`.
+fn run(mut command: Command, program: &'static str, what: &str, work: &Path) -> Result<(), RuntimeError> {
     let failed = |output: String| RuntimeError::Fetch { what: what.to_owned(), program, output };
     let output = command.output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
@@ -394,7 +405,7 @@ fn run(mut command: Command, program: &'static str, what: &str) -> Result<(), Ru
     }
     let printed = tail(&[output.stdout, output.stderr].concat(), 8);
     Err(if RuntimeError::is_disk_full(&printed) {
-        RuntimeError::DiskFull { path: PathBuf::from(what) }
+        RuntimeError::DiskFull { path: work.to_path_buf() }
     } else {
         failed(printed)
     })

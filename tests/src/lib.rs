@@ -21,9 +21,7 @@ pub fn fixture(path: &str) -> PathBuf {
 #[must_use]
 pub fn cache() -> PathBuf {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
-    CACHE
-        .get_or_init(|| capibara_runtimes::Folders::from_env().expect("a cache folder").cache)
-        .clone()
+    CACHE.get_or_init(|| capibara_runtimes::Folders::from_env().expect("a cache folder").cache).clone()
 }
 
 /// An engine on the shared cache that checks its memories after every run. Builds the runtime if it is not there.

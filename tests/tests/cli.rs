@@ -133,7 +133,8 @@ fn everything_after_the_script_is_its_own() {
 #[test]
 fn a_script_comes_by_standard_input() {
     let sandbox = sandbox();
-    let ran = sandbox.run_with_input(&["run", "-", "a"], b"import sys\nprint(sys.argv, repr(sys.stdin.read()))\nprint(1/0)");
+    let ran =
+        sandbox.run_with_input(&["run", "-", "a"], b"import sys\nprint(sys.argv, repr(sys.stdin.read()))\nprint(1/0)");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "['-', 'a'] ''\n"), "{ran:?}");
     assert!(ran.stderr.contains("File \"<stdin>\", line 3"), "{ran:?}");
 }
@@ -142,11 +143,12 @@ fn a_script_comes_by_standard_input() {
 fn a_script_with_a_shebang_starts_by_itself() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = sandbox();
-    let env = sandbox.file("env", "");
-    let binary = env!("CARGO_BIN_EXE_capibara-under-test");
-    let script = sandbox.file("tool", format!("#!/usr/bin/env -S {binary} run\nimport sys; print(sys.argv[1:])\n"));
+    // Named as it is when it is installed: the first line of a script shows its language by that name.
+    let binary = sandbox.dir.path().join("capibara");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_capibara-under-test"), &binary).unwrap();
+    let line = format!("#!/usr/bin/env -S {} run\nimport sys; print(sys.argv[1:])\n", binary.display());
+    let script = sandbox.file("tool", line);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    drop(env);
     let output = std::process::Command::new(&script)
         .arg("x")
         .env("CAPIBARA_CACHE_DIR", capibara_tests::cache())
@@ -281,7 +283,8 @@ fn json_is_schema_1() {
         let mut all = vec!["run", "--format", "json"];
         all.extend(*words);
         let ran = sandbox.run(&all);
-        let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{words:?}: {error} {ran:?}"));
+        let json: serde_json::Value =
+            serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{words:?}: {error} {ran:?}"));
         let errors: Vec<String> = validator.iter_errors(&json).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert!(errors.is_empty(), "{words:?}: {errors:#?}\n{json:#}");
         assert_eq!((json["status"].as_str(), ran.code), (Some(*status), Some(*code)), "{words:?} {json:#}");
@@ -290,9 +293,13 @@ fn json_is_schema_1() {
     }
     let real = sandbox.run(&["run", "--format", "json", "-c", "raise SystemExit(200)"]);
     assert!(real.stdout.contains("\"exit_code\":200"), "{real:?}");
-    let pinned = sandbox.run(&["run", "--format", "json", "--epoch", "2026-01-31T12:00:00Z", "--seed", "7", "-c", "print(1)"]);
+    let pinned =
+        sandbox.run(&["run", "--format", "json", "--epoch", "2026-01-31T12:00:00Z", "--seed", "7", "-c", "print(1)"]);
     let pinned: serde_json::Value = serde_json::from_str(&pinned.stdout).unwrap();
-    assert_eq!((&pinned["epoch"], &pinned["seed"], &pinned["determined"]), (&"2026-01-31T12:00:00Z".into(), &"7".into(), &true.into()));
+    assert_eq!(
+        (&pinned["epoch"], &pinned["seed"], &pinned["determined"]),
+        (&"2026-01-31T12:00:00Z".into(), &"7".into(), &true.into())
+    );
     assert_eq!((&pinned["scan"], &pinned["receipt"], &pinned["cached"]), (&().into(), &().into(), &false.into()));
 }
 

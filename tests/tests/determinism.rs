@@ -20,9 +20,14 @@ fn twenty_processes_give_the_same_bytes_and_the_same_fuel() {
     let run = |at: usize, seed: &str| -> serde_json::Value {
         let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_capibara-under-test"));
         let zones = ["UTC", "Europe/Paris", "Asia/Tokyo", "America/Caracas"];
-        let words = ["run", "--format", "json", "--epoch", "2026-01-31T12:00:00.123456789Z", "--seed", seed, "-c", CODE];
+        let words =
+            ["run", "--format", "json", "--epoch", "2026-01-31T12:00:00.123456789Z", "--seed", seed, "-c", CODE];
         let mut command = sandbox.command();
-        command.args(words).env("TZ", zones[at % zones.len()]).env("NOISE", "x".repeat(at * 37)).env("LANG", "de_DE.UTF-8");
+        command
+            .args(words)
+            .env("TZ", zones[at % zones.len()])
+            .env("NOISE", "x".repeat(at * 37))
+            .env("LANG", "de_DE.UTF-8");
         let ran = capibara_tests::finish(command.output().unwrap());
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     };

@@ -86,7 +86,11 @@ fn check(path: &Path) -> Result<(), Failed> {
         if let Some((kind, allowed)) = &expected.limit {
             let limit = &json["limit"];
             let used = limit["used"].as_u64().unwrap_or(0);
-            if json["status"] != "limit" || limit["kind"] != kind.as_str() || limit["allowed"] != *allowed || used < *allowed {
+            if json["status"] != "limit"
+                || limit["kind"] != kind.as_str()
+                || limit["allowed"] != *allowed
+                || used < *allowed
+            {
                 let _ = writeln!(wrong, "expected limit {kind} {allowed}, got {} {limit}", json["status"]);
             }
             if !ran.stderr.contains(&format!("capibara: stopped by limit {kind}")) {

@@ -15,7 +15,9 @@ fn limit_of(outcome: &capibara::Outcome) -> Option<LimitKind> {
 
 #[test]
 fn a_run_returns_output_and_exit_code() {
-    let outcome = engine().run_blocking(Job::python("print('out'); import sys; print('err', file=sys.stderr); sys.exit(4)")).unwrap();
+    let outcome = engine()
+        .run_blocking(Job::python("print('out'); import sys; print('err', file=sys.stderr); sys.exit(4)"))
+        .unwrap();
     assert_eq!(outcome.status, Status::Completed { exit_code: 4 });
     assert_eq!((outcome.stdout.text().as_ref(), outcome.stderr.text().as_ref()), ("out\n", "err\n"));
     assert!(outcome.determined && !outcome.live);
@@ -42,18 +44,25 @@ fn equal_jobs_give_equal_bytes_and_fuel() {
     assert!(first.success(), "{}", first.stderr.text());
     for _ in 0..20 {
         let again = engine.run_blocking(job(1)).unwrap();
-        assert_eq!((again.stdout, again.usage.fuel, again.job_sha256), (first.stdout.clone(), first.usage.fuel, first.job_sha256));
+        assert_eq!(
+            (again.stdout, again.usage.fuel, again.job_sha256),
+            (first.stdout.clone(), first.usage.fuel, first.job_sha256)
+        );
     }
     let other = engine.run_blocking(job(2)).unwrap();
     assert_ne!(other.stdout, first.stdout);
     assert_ne!(other.job_sha256, first.job_sha256);
     // Unpinned: two runs differ, and the clock shows now.
-    let unpinned = || engine.run_blocking(Job::python("import time, random; print(time.time(), random.random())")).unwrap();
+    let unpinned =
+        || engine.run_blocking(Job::python("import time, random; print(time.time(), random.random())")).unwrap();
     let (one, two) = (unpinned(), unpinned());
     assert_ne!(one.stdout, two.stdout);
     assert_ne!(one.seed, two.seed);
     let shown: f64 = one.stdout.text().split(' ').next().unwrap().parse().unwrap();
-    assert!((shown - std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()).abs() < 60.0);
+    assert!(
+        (shown - std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()).abs()
+            < 60.0
+    );
     // What was drawn is recorded, and pins the same run.
     let code = "import time, random; print(time.time(), random.random())";
     let replay = engine.run_blocking(Job::python(code).with_epoch(one.epoch).with_seed(one.seed)).unwrap();
@@ -70,7 +79,9 @@ fn output_streams_to_a_sink_in_order() {
     let outcome = engine().run_blocking(job).unwrap();
     assert!(outcome.stdout.bytes.is_empty() && !outcome.stdout.truncated);
     let seen = seen.lock().unwrap();
-    let of = |wanted| seen.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, bytes)| bytes.clone()).collect::<Vec<u8>>();
+    let of = |wanted| {
+        seen.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, bytes)| bytes.clone()).collect::<Vec<u8>>()
+    };
     assert_eq!((of(Stream::Stdout), of(Stream::Stderr)), (b"a\nc\n".to_vec(), b"b\n".to_vec()));
     let order: Vec<Stream> = seen.iter().map(|(stream, _)| *stream).collect();
     assert_eq!(order.iter().position(|s| *s == Stream::Stderr), Some(1), "{order:?}");
@@ -87,7 +98,12 @@ fn standard_input_comes_as_bytes() {
 #[test]
 fn fuel_stops_at_the_same_instruction_every_time() {
     let limits = Limits { fuel: Some(50_000_000), ..Limits::default() };
-    let job = || Job::python("i = 0\nwhile True:\n  i += 1\n  if i % 1000 == 0: print(i)").with_limits(limits.clone()).with_seed(0).with_epoch(Epoch::from_nanos(0));
+    let job = || {
+        Job::python("i = 0\nwhile True:\n  i += 1\n  if i % 1000 == 0: print(i)")
+            .with_limits(limits.clone())
+            .with_seed(0)
+            .with_epoch(Epoch::from_nanos(0))
+    };
     let first = engine().run_blocking(job()).unwrap();
     let Status::Limit(hit) = first.status else { panic!("{:?}", first.status) };
     assert_eq!((hit.kind, hit.allowed), (LimitKind::Fuel, 50_000_000));
@@ -102,18 +118,45 @@ fn fuel_stops_at_the_same_instruction_every_time() {
 fn limits_name_themselves_and_keep_what_was_printed() {
     let engine = engine();
     let rows: [(&str, Limits, bool, LimitKind); 6] = [
-        ("while True: pass", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, false, LimitKind::WallTime),
-        ("while True: pass", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, true, LimitKind::WallTime),
-        ("import time; time.sleep(3)", Limits { wall_time: Duration::from_secs(2), ..Limits::default() }, false, LimitKind::WallTime),
-        ("import time; time.sleep(3)", Limits { wall_time: Duration::from_millis(300), ..Limits::default() }, true, LimitKind::WallTime),
-        ("x = []\nwhile True: x.append(bytearray(1 << 20))", Limits { memory: 128 << 20, ..Limits::default() }, false, LimitKind::Memory),
+        (
+            "while True: pass",
+            Limits { wall_time: Duration::from_millis(300), ..Limits::default() },
+            false,
+            LimitKind::WallTime,
+        ),
+        (
+            "while True: pass",
+            Limits { wall_time: Duration::from_millis(300), ..Limits::default() },
+            true,
+            LimitKind::WallTime,
+        ),
+        (
+            "import time; time.sleep(3)",
+            Limits { wall_time: Duration::from_secs(2), ..Limits::default() },
+            false,
+            LimitKind::WallTime,
+        ),
+        (
+            "import time; time.sleep(3)",
+            Limits { wall_time: Duration::from_millis(300), ..Limits::default() },
+            true,
+            LimitKind::WallTime,
+        ),
+        (
+            "x = []\nwhile True: x.append(bytearray(1 << 20))",
+            Limits { memory: 128 << 20, ..Limits::default() },
+            false,
+            LimitKind::Memory,
+        ),
         ("while True: print('y' * 99)", Limits { output: 1 << 16, ..Limits::default() }, false, LimitKind::Output),
     ];
     for (code, limits, live, kind) in rows {
         let started = Instant::now();
         let job = Job::python(format!("print('before')\n{code}")).with_limits(limits.clone()).with_live(live);
         let outcome = engine.run_blocking(job).unwrap();
-        let Status::Limit(hit) = outcome.status else { panic!("{code}: {:?} {}", outcome.status, outcome.stderr.text()) };
+        let Status::Limit(hit) = outcome.status else {
+            panic!("{code}: {:?} {}", outcome.status, outcome.stderr.text())
+        };
         assert_eq!(hit.kind, kind, "{code}");
         assert!(hit.used >= hit.allowed, "{code}: {hit:?}");
         assert!(outcome.stdout.text().starts_with("before\n"), "{code}");
@@ -244,7 +287,9 @@ fn descriptors_of_the_host_are_read_only_as_far_as_asked() {
     std::io::Write::write_all(&mut file, &vec![b'x'; 4 << 20]).unwrap();
     file.rewind().unwrap();
     let shared = file.try_clone().unwrap();
-    let outcome = engine().run_blocking(Job::python("import os; print(len(os.read(0, 10)))").with_stdin(Stdin::Host(shared))).unwrap();
+    let outcome = engine()
+        .run_blocking(Job::python("import os; print(len(os.read(0, 10)))").with_stdin(Stdin::Host(shared)))
+        .unwrap();
     assert_eq!(outcome.stdout.text(), "10\n");
     let mut rest = Vec::new();
     file.read_to_end(&mut rest).unwrap();

@@ -58,9 +58,10 @@ fn test(filter: &[String]) -> Result<()> {
         beside.join("manifest.jsonl").is_file().then_some(beside)
     });
     run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
-    for variant in [&["run", "--release", "--quiet", "--", "runtime", "install", "python"][..], &[
-        "run", "--release", "--quiet", "--", "runtime", "install", "python", "--live",
-    ]] {
+    for variant in [
+        &["run", "--release", "--quiet", "--", "runtime", "install", "python"][..],
+        &["run", "--release", "--quiet", "--", "runtime", "install", "python", "--live"],
+    ] {
         run(cargo(variant))?;
     }
     let skips = repository().join("target").join("skipped-tests.txt");

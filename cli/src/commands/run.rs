@@ -104,7 +104,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) live: bool,
 
-    /// Give the script an environment variable (repeatable)
+    /// Give the script a variable (repeatable)
     ///
     /// The script sees these variables and no others. Example: `--env LANG=C --env DEBUG=`
     #[arg(long, value_name = "K=V", value_parser = parse_variable, allow_hyphen_values = true)]
@@ -117,7 +117,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub(crate) language: Option<String>,
 
-    /// text: the script's output (default); json: one object
+    /// text (default): script's output; json: an object
     ///
     /// With text the script's standard output and standard error come as they are. With json there is one object when
     /// the run has ended, with status, output, usage and more (schema 1), also when it could not be run. Example: `--format json`

@@ -162,6 +162,22 @@ impl RunReport {
     }
 }
 
+/// What commands other than `run` print when they could not do their work.
+#[derive(Debug, Serialize)]
+struct FailureReport {
+    schema: u32,
+    error: ErrorReport,
+}
+
+/// Prints why a command failed. `run` says whether it was `run`, and then whether the run was to be live: its object has
+/// all its keys then as well.
+pub(crate) fn print_failure(failure: &Failure, run: Option<bool>) -> ExitCode {
+    match run {
+        Some(live) => print(&RunReport::failed(failure, live), failure.exit),
+        None => print(&FailureReport { schema: SCHEMA, error: failure.into() }, failure.exit),
+    }
+}
+
 fn text_or_base64(captured: Captured) -> (Option<String>, Option<String>) {
     match String::from_utf8(captured.bytes) {
         Ok(text) => (Some(text), None),

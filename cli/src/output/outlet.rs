@@ -166,3 +166,65 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{PipeReader, Read as _, pipe};
+    use std::thread;
+
+    /// A pipe that blocks, written the careful way, and one that does not block.
+    fn outlets() -> Vec<(Outlet, PipeReader)> {
+        let open = |nonblocking: bool| {
+            let (reader, writer) = pipe().unwrap();
+            let kept: &'static OwnedFd = Box::leak(Box::new(writer.try_clone().unwrap().into()));
+            let fd = kept.as_fd();
+            if nonblocking {
+                rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+                (Outlet { fd, way: Way::Private(writer.into()) }, reader)
+            } else {
+                (Outlet { fd, way: Way::Careful(PIPE_CHUNK) }, reader)
+            }
+        };
+        vec![open(false), open(true)]
+    }
+
+    #[test]
+    fn a_full_pipe_is_given_up_at_the_deadline() {
+        for (outlet, _reader) in outlets() {
+            let start = Instant::now();
+            let patience = Patience::until(start + Duration::from_millis(120));
+            let error = outlet.write_all(&[b'x'; 1 << 20], &patience).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{outlet:?}");
+            let took = start.elapsed();
+            assert!(took >= Duration::from_millis(120) && took < Duration::from_secs(5), "{took:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_gets_everything() {
+        for (outlet, mut reader) in outlets() {
+            let bytes: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+            let reading = thread::spawn(move || {
+                let (mut all, mut buffer) = (Vec::new(), [0; 5_000]);
+                while all.len() < 300_000 {
+                    let n = reader.read(&mut buffer).unwrap();
+                    all.extend_from_slice(&buffer[..n]);
+                    thread::sleep(Duration::from_micros(200));
+                }
+                all
+            });
+            outlet.write_all(&bytes, &Patience::endless()).unwrap();
+            assert_eq!(reading.join().unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_told_apart() {
+        for (outlet, reader) in outlets() {
+            drop(reader);
+            let error = outlet.write_all(b"x", &Patience::endless()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}

@@ -122,8 +122,8 @@ impl State {
             Display::Bars(bars) => {
                 let bar = bars.add(total.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
                 let template = match total {
-                    Some(_) => "{msg:42} [{bar:24}] {pos}/{len} {eta} left",
-                    None => "{msg:42} {spinner} {elapsed}",
+                    Some(_) => "{msg:26} [{bar:24}] {pos}/{len} {eta} left",
+                    None => "{msg:40} {spinner} {elapsed}",
                 };
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style.progress_chars("=> "));

@@ -40,7 +40,10 @@ pub(crate) struct Guest {
 /// A script in the form a guest takes it: its name (first argument) and its source.
 fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
     let invalid = |reason: &str| {
-        Err(EngineError::InvalidJob { reason: reason.into(), hint: Some("rename the script, for example `script.py`".into()) })
+        Err(EngineError::InvalidJob {
+            reason: reason.into(),
+            hint: Some("rename the script, for example `script.py`".into()),
+        })
     };
     Ok(match script {
         Script::File { name, source } => {
@@ -69,7 +72,10 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     };
     let (name, source) = script_parts(&script)?;
     if source.len() > MAX_SOURCE {
-        return Err(EngineError::InvalidJob { reason: format!("the script is larger than {MAX_SOURCE} bytes"), hint: None });
+        return Err(EngineError::InvalidJob {
+            reason: format!("the script is larger than {MAX_SOURCE} bytes"),
+            hint: None,
+        });
     }
     if limits.memory < guest.image.memory_bytes() as u64 {
         let least = guest.image.memory_bytes().div_ceil(1 << 20);
@@ -122,7 +128,9 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
             let fuel = limits.fuel.unwrap_or(u64::MAX);
             store.data_mut().fuel_start = fuel;
             store.set_fuel(fuel).map_err(EngineError::wasm("set the fuel"))?;
-            store.fuel_async_yield_interval(Some(YIELD_INTERVAL)).map_err(EngineError::wasm("set the yield interval"))?;
+            store
+                .fuel_async_yield_interval(Some(YIELD_INTERVAL))
+                .map_err(EngineError::wasm("set the yield interval"))?;
             None
         }
         Metering::Epoch => {
@@ -145,7 +153,8 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
     let state = store.into_data();
     let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left));
-    let end = End { limits: &limits, wall_time, slept: state.world.slept(), memory_refused: state.memory_refused, fuel_used };
+    let end =
+        End { limits: &limits, wall_time, slept: state.world.slept(), memory_refused: state.memory_refused, fuel_used };
     let (memory_peak_bytes, host_calls) = (state.memory_peak, state.host_calls);
     let world = state.world.finish();
     let (status, by_real_time) = end.status(ended, world.output_attempted)?;

@@ -123,7 +123,11 @@ pub(crate) unsafe fn unmap(addr: *mut u8, len: usize) {
 pub(crate) fn random_u128() -> io::Result<u128> {
     let mut bytes = [0_u8; 16];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    if got == bytes.len() { Ok(u128::from_le_bytes(bytes)) } else { Err(io::Error::other("short read of random bytes")) }
+    if got == bytes.len() {
+        Ok(u128::from_le_bytes(bytes))
+    } else {
+        Err(io::Error::other("short read of random bytes"))
+    }
 }
 
 /// The user this process acts as.

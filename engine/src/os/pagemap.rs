@@ -96,9 +96,9 @@ impl PagemapScan {
                 return_mask: 0,
             };
             // SAFETY: `arg` and the array it names are alive and of the sizes given; the call only reads page tables.
-            let count = checked(libc::c_long::from(unsafe {
-                libc::ioctl(self.0.as_raw_fd(), PAGEMAP_SCAN as _, &mut arg)
-            }))? as usize;
+            let count =
+                checked(libc::c_long::from(unsafe { libc::ioctl(self.0.as_raw_fd(), PAGEMAP_SCAN as _, &mut arg) }))?
+                    as usize;
             for region in regions.iter().take(count) {
                 left = left.saturating_sub((region.end - region.start) / page);
                 found((region.start - base) as usize..(region.end - base) as usize);
