@@ -23,7 +23,7 @@ pub struct EngineConfig {
     /// Where runtimes and compiled code live. Default: `CAPIBARA_CACHE_DIR`, else `capibara` in the user's cache folder.
     pub cache_dir: Option<PathBuf>,
     /// Compile for this machine's processor instead of one that any x86-64 of the last ten years meets.
-    /// Default: false. Code so compiled is kept apart and does not run elsewhere.
+    /// Default: false, but code that was so compiled before is used where it is there.
     pub native_cpu: bool,
     /// Compare every memory with its image after a run, which costs milliseconds. For tests. Default: false.
     pub verify_memory: bool,
@@ -263,10 +263,6 @@ impl Engine {
         variant: Variant,
         building: Option<&Building<'_>>,
     ) -> Result<Guest, EngineError> {
-        let missing = Cpu::missing();
-        if !missing.is_empty() && !self.0.config.native_cpu {
-            return Err(EngineError::CpuUnsupported { missing });
-        }
         let progress: &dyn Progress = building.map_or(&Silent, |building| building.progress);
         let runtime = match (capibara_runtimes::locate(&self.0.folders, language)?, building) {
             (Some(runtime), _) => runtime,
@@ -284,6 +280,31 @@ impl Engine {
         }
     }
 
+    /// What code is compiled for: this machine if that was asked for or done before, else the baseline.
+    fn cpu(&self, runtime: &Runtime, variant: Variant) -> Result<Cpu, EngineError> {
+        if self.0.config.native_cpu {
+            return Ok(Cpu::Native);
+        }
+        let native = format!("{}-{}-", variant.name(), Cpu::Native.name());
+        let made = std::fs::read_dir(runtime.compiled()).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&native))
+        });
+        // The name ends in a digest of this machine's features: code of another machine is not there for this one.
+        if made && compiled_path(&self.wasmtime(variant, Cpu::Native)?, runtime, variant, Cpu::Native).is_file() {
+            return Ok(Cpu::Native);
+        }
+        match Cpu::missing() {
+            missing if missing.is_empty() => Ok(Cpu::Baseline),
+            missing => Err(EngineError::CpuUnsupported { missing }),
+        }
+    }
+
+    fn wasmtime(&self, variant: Variant, cpu: Cpu) -> Result<wasmtime::Engine, EngineError> {
+        config(variant.metering(), cpu, Some(&self.0.space))
+            .and_then(|config| wasmtime::Engine::new(&config))
+            .map_err(EngineError::wasm("set up Wasmtime"))
+    }
+
     /// Builds a runtime. With `replace`, also if it is there.
     fn build(&self, language: Language, building: &Building<'_>, replace: bool) -> Result<Runtime, EngineError> {
         let steps = Steps::new().map_err(EngineError::wasm("set up the recipe"))?;
@@ -297,10 +318,8 @@ impl Engine {
 
     fn load_runtime(&self, runtime: &Runtime, variant: Variant, progress: &dyn Progress) -> Result<Guest, EngineError> {
         let manifest = &runtime.manifest;
-        let cpu = if self.0.config.native_cpu { Cpu::Native } else { Cpu::Baseline };
-        let config =
-            config(variant.metering(), cpu, Some(&self.0.space)).map_err(EngineError::wasm("set up Wasmtime"))?;
-        let engine = wasmtime::Engine::new(&config).map_err(EngineError::wasm("set up Wasmtime"))?;
+        let cpu = self.cpu(runtime, variant)?;
+        let engine = self.wasmtime(variant, cpu)?;
         let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), false)?.into_file();
         let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
         let image = Image::open(image, memory_bytes).map_err(EngineError::os("map the memory image"))?;
@@ -321,6 +340,12 @@ struct Building<'a> {
     progress: &'a dyn Progress,
 }
 
+/// Where code compiled with the settings of `engine` is kept.
+fn compiled_path(engine: &wasmtime::Engine, runtime: &Runtime, variant: Variant, cpu: Cpu) -> PathBuf {
+    let digest = artifact::engine_digest(engine);
+    runtime.compiled().join(format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &digest[..16]))
+}
+
 /// The compiled module: from its file, or compiled now and kept for the next time.
 fn compiled_module(
     engine: &wasmtime::Engine,
@@ -329,9 +354,8 @@ fn compiled_module(
     cpu: Cpu,
     progress: &dyn Progress,
 ) -> Result<Module, EngineError> {
-    let digest = artifact::engine_digest(engine);
     let folder = runtime.compiled();
-    let path = folder.join(format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &digest[..16]));
+    let path = compiled_path(engine, runtime, variant, cpu);
     match artifact::open(&path, None, false) {
         Ok(opened) => match artifact::load(engine, opened) {
             Ok(module) => return Ok(module),

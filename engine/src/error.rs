@@ -84,7 +84,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::RuntimeMissing { .. } => "runtime-missing",
-            Self::Runtime(_) => "runtime",
+            Self::Runtime(error) => error.code(),
             Self::CpuUnsupported { .. } => "cpu-unsupported",
             Self::Artifact { .. } => "runtime-file",
             Self::InvalidJob { .. } => "invalid-job",

@@ -124,6 +124,28 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// Permanent name of the kind, in kebab-case.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCacheFolder => "no-cache-folder",
+            Self::UnknownLanguage(_) => "unknown-language",
+            Self::Missing(_) => "program-missing",
+            Self::UnsupportedHost(_) => "unsupported-machine",
+            Self::Io { .. } => "input-output",
+            Self::DiskFull { .. } => "disk-full",
+            Self::SourceMissing { .. } => "source-missing",
+            Self::WrongDigest { .. } => "wrong-digest",
+            Self::Fetch { .. } => "fetch-failed",
+            Self::Archive { .. } => "archive",
+            Self::Patch { .. } => "patch",
+            Self::Source { .. } => "source",
+            Self::Compile { .. } => "compiler",
+            Self::Step { .. } => "recipe-step",
+            Self::Manifest { .. } => "manifest",
+        }
+    }
+
     /// What to try.
     #[must_use]
     pub fn hint(&self) -> String {

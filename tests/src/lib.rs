@@ -98,9 +98,9 @@ impl Sandbox {
         finish(self.command().args(words).output().expect("the command starts"))
     }
 
-    /// Runs the command with these words and this standard input.
+    /// Runs the command with these words and this standard input, which is closed after it unless it is `held` open.
     #[must_use]
-    pub fn run_with_input(&self, words: &[&str], input: &[u8]) -> Ran {
+    pub fn run_with_input(&self, words: &[&str], input: &[u8], held: bool) -> Ran {
         let mut command = self.command();
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
@@ -108,9 +108,10 @@ impl Sandbox {
         let input = input.to_vec();
         let writer = std::thread::spawn(move || {
             let _ = stdin.write_all(&input);
+            held.then_some(stdin)
         });
         let ran = finish(child.wait_with_output().expect("the command ends"));
-        writer.join().expect("the writer ends");
+        drop(writer.join().expect("the writer ends"));
         ran
     }
 

@@ -133,8 +133,11 @@ fn everything_after_the_script_is_its_own() {
 #[test]
 fn a_script_comes_by_standard_input() {
     let sandbox = sandbox();
-    let ran =
-        sandbox.run_with_input(&["run", "-", "a"], b"import sys\nprint(sys.argv, repr(sys.stdin.read()))\nprint(1/0)");
+    let ran = sandbox.run_with_input(
+        &["run", "-", "a"],
+        b"import sys\nprint(sys.argv, repr(sys.stdin.read()))\nprint(1/0)",
+        false,
+    );
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "['-', 'a'] ''\n"), "{ran:?}");
     assert!(ran.stderr.contains("File \"<stdin>\", line 3"), "{ran:?}");
 }

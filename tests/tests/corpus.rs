@@ -65,7 +65,7 @@ fn check(root: &Path, row: &Row) -> Result<(), Failed> {
     let file = root.join(&row.file);
     let timeout = format!("{}s", row.timeout_s.unwrap_or(30));
     let words = ["run", "--timeout", &timeout, file.to_str().ok_or("a path in UTF-8")?];
-    let ran = Sandbox::new(BINARY).run_with_input(&words, row.stdin.as_deref().unwrap_or("").as_bytes());
+    let ran = Sandbox::new(BINARY).run_with_input(&words, row.stdin.as_deref().unwrap_or("").as_bytes(), false);
     if ran.code == Some(0) && (ran.stdout == expected || comparable(&ran.stdout) == comparable(&expected)) {
         return Ok(());
     }

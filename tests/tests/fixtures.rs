@@ -14,6 +14,7 @@ struct Expectation {
     options: Vec<String>,
     args: Vec<String>,
     stdin: String,
+    held: bool,
     stdout: Option<String>,
     stderr: Option<String>,
     exit: Option<i32>,
@@ -36,6 +37,7 @@ fn expectation(source: &str) -> Result<Expectation, String> {
             "options" => found.options = words(value),
             "args" => found.args = words(value),
             "stdin" => found.stdin = unescape(value),
+            "input" if value == "held" => found.held = true,
             "stdout" => found.stdout = Some(unescape(value)),
             "stderr" => found.stderr = Some(unescape(value)),
             "exit" => found.exit = Some(i32::try_from(number()?).map_err(|_| "exit code too large")?),
@@ -64,7 +66,7 @@ fn check(path: &Path) -> Result<(), Failed> {
         words.extend(extra);
         words.push(path);
         words.extend(expected.args.iter().map(String::as_str));
-        sandbox.run_with_input(&words, expected.stdin.as_bytes())
+        sandbox.run_with_input(&words, expected.stdin.as_bytes(), expected.held)
     };
     let mut wrong = String::new();
     let ran = run(&[]);

@@ -3,6 +3,11 @@
 //! `cargo xtask test` passes all tests: it checks what is needed, builds, makes the Python runtime ready, runs every
 //! test of the workspace and closes with a summary that counts what was skipped and why. In CI (`CI=true`) it fails on
 //! a skip that could have been avoided.
+//!
+//! `cargo xtask check` looks at formatting and lints. `cargo xtask bars` measures what SPECIFICATION.md promises about
+//! speed and memory, as ratios in one interleaved run.
+
+mod bars;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,7 +19,8 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("test") => test(words.get(1..).unwrap_or_default()),
         Some("check") => check(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER…] | check")),
+        Some("bars") => bars::measure(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
