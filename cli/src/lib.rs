@@ -7,7 +7,6 @@
 //! One file per command in `commands/`. What the exit codes mean stands in [`ExitCode`].
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a panic is how a test fails"))]
 
 mod arguments;
 mod commands;

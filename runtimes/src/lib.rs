@@ -8,7 +8,6 @@
 //! another version of Capibara builds its own.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a panic is how a test fails"))]
 
 mod archive;
 mod build;
