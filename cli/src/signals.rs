@@ -1,14 +1,12 @@
 //! SIGINT and SIGTERM during a run: the first cancels it, the second ends the process at once.
 
-use std::io::{self, Read as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use capibara::Canceler;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::{flag, low_level};
+use signal_hook::flag;
 
 use crate::exit_code::ExitCode;
 
@@ -65,25 +63,15 @@ pub(crate) struct Watch {
 impl Watch {
     /// From now on the first SIGINT or SIGTERM cancels the run that belongs to `canceler`.
     ///
-    /// A signal handler may do next to nothing, so it sets a flag and wakes a thread, which cancels.
-    pub(crate) fn start(canceler: Canceler) -> io::Result<Self> {
+    /// A signal handler may do next to nothing, so it sets flags, and the run looks at its own.
+    pub(crate) fn start(canceler: &Canceler) -> io::Result<Self> {
         let caught = Caught::default();
-        let (mut wakes, wake) = UnixStream::pair()?;
         for (signal, seen) in [(SIGINT, &caught.interrupt), (SIGTERM, &caught.terminate)] {
-            // In this order: the first of them looks whether the signal was seen before, the second notes it.
+            // In this order: the first of them looks whether the signal was seen before, the others note it.
             flag::register_conditional_default(signal, Arc::clone(seen))?;
             flag::register(signal, Arc::clone(seen))?;
-            low_level::pipe::register(signal, wake.try_clone()?)?;
+            flag::register(signal, canceler.flag())?;
         }
-        thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(move || {
-            loop {
-                match wakes.read(&mut [0]) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => return canceler.cancel(),
-                }
-            }
-        })?;
         Ok(Self { caught })
     }
 

@@ -221,7 +221,7 @@ impl Record {
 
     fn write(&self, of: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
-        replace(&Self::path(of), &text)
+        replace(&Self::path(of), &text).map(drop)
     }
 }
 
@@ -230,16 +230,18 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a file so that it appears whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file so that it appears whole or not at all; the file that was written. Nobody else writes to it: its first
+/// name is drawn at random and must be new.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{:032x}.new", os::random_u128()?));
     let temporary = path.with_file_name(name);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        Ok(file)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -250,8 +252,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes a file and its record. Returns its SHA-256.
 pub(crate) fn store(path: &Path, bytes: &[u8]) -> io::Result<String> {
     let sha256 = hex::encode(Sha256::digest(bytes));
-    replace(path, bytes)?;
-    let file = File::open(path)?;
+    let file = replace(path, bytes)?;
+    // Of the descriptor that was written to: the path may name another file by now.
     Record::of(&file, sha256.clone())?.write(path)?;
     Ok(sha256)
 }

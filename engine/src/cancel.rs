@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 /// Stops one run from another thread or task; its neighbours go on. Cheap to clone.
 #[derive(Clone, Default)]
@@ -10,7 +11,9 @@ pub struct Canceler(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    canceled: AtomicBool,
+    canceled: Arc<AtomicBool>,
+    /// Whether somebody holds `canceled` itself, and so can cancel without waking anybody.
+    unannounced: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -33,6 +36,24 @@ impl Canceler {
     #[must_use]
     pub fn is_canceled(&self) -> bool {
         self.0.canceled.load(Ordering::SeqCst)
+    }
+
+    /// The flag behind [`cancel`](Self::cancel), for a signal handler, which may do no more than set it: the run then ends
+    /// within about 20 ms.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.unannounced.store(true, Ordering::SeqCst);
+        self.0.canceled.clone()
+    }
+
+    /// How often a waiting run must look by itself.
+    pub(crate) fn look_every(&self) -> Option<Duration> {
+        self.0.unannounced.load(Ordering::SeqCst).then_some(Duration::from_millis(20))
+    }
+
+    /// Forgets the task: its run is over.
+    pub(crate) fn unwatch(&self) {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Names the task to wake when the run is canceled while it waits.

@@ -27,6 +27,9 @@ pub struct EngineConfig {
     pub native_cpu: bool,
     /// Compare every memory with its image after a run, which costs milliseconds. For tests. Default: false.
     pub verify_memory: bool,
+    /// The engine runs one job: memory is thrown away after it instead of being put back for the next run, which saves
+    /// the time. Default: false.
+    pub single_run: bool,
 }
 
 /// Which of its two compiled forms a runtime is used in.
@@ -142,7 +145,7 @@ impl Engine {
             Some(cache) => Folders { cache: cache.clone() },
             None => Folders::from_env()?,
         };
-        let space = Space::new(config.verify_memory);
+        let space = Space::new(config.verify_memory, !config.single_run);
         Ok(Self(Arc::new(Shared { config, folders, space, timer: Arc::new(Timer::new()), guests: Mutex::default() })))
     }
 

@@ -144,7 +144,9 @@ impl Slot {
             }
             let mut put_back = |run: Range<usize>| {
                 let file_end = run.end.min(len).max(run.start);
-                ptr::copy_nonoverlapping(view.add(run.start), self.base.add(run.start), file_end - run.start);
+                if file_end > run.start {
+                    ptr::copy_nonoverlapping(view.add(run.start), self.base.add(run.start), file_end - run.start);
+                }
                 ptr::write_bytes(self.base.add(file_end), 0, run.end - file_end);
             };
             let done = match PagemapScan::get() {
@@ -183,6 +185,8 @@ pub(crate) struct Space {
     free: Mutex<HashMap<u64, Vec<Slot>>>,
     stacks: Mutex<Vec<Stack>>,
     verify: bool,
+    /// Whether slots and stacks serve further runs.
+    reuse: bool,
 }
 
 thread_local! {
@@ -195,9 +199,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Space {
-    /// With `verify`, every restored slot is compared with its image (slow: tests and soaks).
-    pub(crate) fn new(verify: bool) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), verify })
+    /// With `verify`, every restored slot is compared with its image (slow: tests and soaks). Without `reuse`, slots and
+    /// stacks are unmapped after their run instead of being put back (a process that runs one script).
+    pub(crate) fn new(verify: bool, reuse: bool) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), verify, reuse })
     }
 
     /// Runs `instantiate`, in which one memory is made, which starts as `image`. Must not wait: the announcement
@@ -229,13 +234,17 @@ impl Space {
 
     fn give_back(&self, mut slot: Slot) {
         // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
-        let wanted = Arc::strong_count(&slot.image) > 1
+        let wanted = self.reuse
+            && Arc::strong_count(&slot.image) > 1
             && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
         if !wanted || slot.restore().is_err() {
             return;
         }
         // A page that was missed would show one tenant's data to the next.
-        assert!(!self.verify || slot.is_restored(), "a slot does not equal its image after it was restored");
+        assert!(
+            !self.verify || std::thread::panicking() || slot.is_restored(),
+            "a slot does not equal its image after it was restored"
+        );
         lock(&self.free).entry(slot.image.id).or_default().push(slot);
     }
 }
@@ -375,6 +384,9 @@ unsafe impl StackMemory for LentStack {
 impl Drop for LentStack {
     fn drop(&mut self) {
         let Some(stack) = self.stack.take() else { return };
+        if !self.space.reuse {
+            return;
+        }
         let mut stacks = lock(&self.space.stacks);
         if stacks.len() >= MAX_FREE_STACKS {
             return;

@@ -100,7 +100,7 @@ impl Steps {
         match block_on(function.call_async(&mut *store, &[], &mut results)) {
             Ok(()) => Ok(results.first().and_then(Val::i32).unwrap_or(0)),
             Err(error) => match error.downcast::<StopError>() {
-                Ok(StopError(Stop::Exit(code))) => Ok(code.cast_signed()),
+                Ok(StopError::World(Stop::Exit(code))) => Ok(code.cast_signed()),
                 Ok(stop) => Err(StepError(stop.to_string())),
                 Err(error) => Err(failed("run a module of the recipe")(error)),
             },

@@ -43,7 +43,10 @@ impl Shared {
             let due = std::mem::replace(&mut state.alarms, later);
             if !due.is_empty() {
                 drop(state);
-                due.into_values().for_each(Waker::wake);
+                for waker in due.into_values() {
+                    // A waker that panics is somebody else's; the others wait for theirs.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+                }
                 state = self.lock();
                 continue;
             }
@@ -117,6 +120,12 @@ pub(crate) struct Alarm<'a> {
 impl Alarm<'_> {
     /// Wakes `waker` at `at`; the alarm's earlier setting is forgotten.
     pub(crate) fn set(&mut self, at: Instant, waker: &Waker) -> std::io::Result<()> {
+        let now = Instant::now();
+        if at <= now {
+            waker.wake_by_ref();
+            return Ok(());
+        }
+        // Still to come, so still set.
         if self.set.as_ref().is_some_and(|(was, _, known)| *was == at && known.will_wake(waker)) {
             return Ok(());
         }

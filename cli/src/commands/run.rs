@@ -202,7 +202,9 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     job.limits = bounds.limits.clone();
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
-    let engine = Engine::new(EngineConfig::default())?;
+    let mut config = EngineConfig::default();
+    config.single_run = true;
+    let engine = Engine::new(config)?;
     let building = Building::new(display_name(job.language));
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
@@ -211,7 +213,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     prepared?;
     building.finish();
 
-    let watch = Watch::start(job.canceler())
+    let watch = Watch::start(&job.canceler())
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
     let mut ended = match format {
         Format::Text => {

@@ -14,13 +14,13 @@ const MODULE: &str = "wasi_snapshot_preview1";
 /// The answer to a call that succeeded.
 const SUCCESS: i32 = 0;
 
-/// Memory and World of the calling guest; counts the call and tells the World what time it is.
+/// Memory and World of the calling guest, if it may go on; tells the World what time it is.
 fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8], &'a mut World)> {
+    caller.data().may_go_on().map_err(wasmtime::Error::new)?;
     let start = caller.data().fuel_start;
     let spent = if start == 0 { 0 } else { start.saturating_sub(caller.get_fuel()?) };
     let memory = caller.data().memory.ok_or_else(|| wasmtime::Error::msg("host call before instantiation ended"))?;
     let (bytes, state) = memory.data_and_store_mut(caller);
-    state.host_calls += 1;
     state.world.set_moment(spent);
     state.world.set_linear_bytes(bytes.len() as u64);
     Ok((bytes, &mut state.world))
@@ -30,7 +30,7 @@ fn answer(result: Result<(), Fault>) -> wasmtime::Result<i32> {
     match result {
         Ok(()) => Ok(SUCCESS),
         Err(Fault::Errno(errno)) => Ok(errno as i32),
-        Err(Fault::Stop(stop)) => Err(wasmtime::Error::new(StopError(stop))),
+        Err(Fault::Stop(stop)) => Err(wasmtime::Error::new(StopError::World(stop))),
     }
 }
 
@@ -39,6 +39,7 @@ async fn until_done(
     mut caller: Caller<'_, State>,
     mut call: impl FnMut(&mut World, &mut [u8]) -> Result<Progress, Fault>,
 ) -> wasmtime::Result<i32> {
+    caller.data_mut().host_calls += 1; // once, however often it is tried: that depends on when input arrives
     loop {
         let (memory, world) = enter(&mut caller)?;
         let progress = call(world, memory);
@@ -100,6 +101,7 @@ async fn sleep(state: &mut State, until: Instant) {
 macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         $linker.func_wrap(MODULE, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
+            caller.data_mut().host_calls += 1;
             let (memory, world) = enter(&mut caller)?;
             answer(world.$name(memory, $($arg),*))
         })?;
@@ -167,6 +169,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         poll_oneoff(subscriptions: u32, events: u32, count: u32, result: u32);
     }
     linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
+        caller.data_mut().host_calls += 1;
         let (memory, world) = enter(&mut caller)?;
         answer(world.proc_exit(memory, code)).map(drop)
     })?;

@@ -1,11 +1,13 @@
 //! What a store carries: the World of one run, and the limiter of its memory.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use wasmtime::{Memory, ResourceLimiter};
 
 use super::stdin::HostStdin;
+use crate::cancel::Canceler;
 use crate::timer::Timer;
 use crate::world::{Stop, World};
 
@@ -26,6 +28,9 @@ pub(crate) struct State {
     /// Fuel at the start; 0 where fuel is not counted.
     pub(crate) fuel_start: u64,
     pub(crate) host_calls: u64,
+    /// When the run must end, sleep not counted; `None` for recipe steps.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) canceler: Canceler,
     /// Virtual nanoseconds slept so far; the watch over the run reads it.
     pub(crate) slept_nanos: Arc<AtomicU64>,
     /// Wakes this run where it waits.
@@ -44,9 +49,24 @@ impl State {
             memory_refused: None,
             fuel_start: 0,
             host_calls: 0,
+            deadline: None,
+            canceler: Canceler::new(),
             slept_nanos: Arc::default(),
             stdin,
             timer,
+        }
+    }
+
+    /// Whether the run may go on. Guest code is looked at between two stretches of it, but host calls take no fuel: a
+    /// script that makes one slow call after the other is looked at here.
+    pub(crate) fn may_go_on(&self) -> Result<(), StopError> {
+        if self.canceler.is_canceled() {
+            return Err(StopError::Canceled);
+        }
+        let slept = Duration::from_nanos(self.slept_nanos.load(Ordering::Relaxed));
+        match self.deadline {
+            Some(deadline) if Instant::now() + slept >= deadline => Err(StopError::Deadline),
+            _ => Ok(()),
         }
     }
 
@@ -91,11 +111,18 @@ impl ResourceLimiter for State {
 
 /// A host function's way to end a run: travels through the guest as a Wasmtime error and is recognised by type.
 #[derive(Debug)]
-pub(crate) struct StopError(pub(crate) Stop);
+pub(crate) enum StopError {
+    /// The World ends it.
+    World(Stop),
+    /// The deadline passed inside a host call.
+    Deadline,
+    /// The run was canceled inside a host call.
+    Canceled,
+}
 
 impl std::fmt::Display for StopError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "stopped by the host: {:?}", self.0)
+        write!(f, "stopped by the host: {self:?}")
     }
 }
 

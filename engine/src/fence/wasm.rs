@@ -123,6 +123,8 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
 
     let mut store = Store::new(&guest.engine, State::new(world, limits.memory, host_stdin, timer.clone()));
     store.limiter(|state| state);
+    store.data_mut().deadline = Some(deadline);
+    store.data_mut().canceler = canceler.clone();
     let _ticking = match guest.metering {
         Metering::Fuel => {
             let fuel = limits.fuel.unwrap_or(u64::MAX);
@@ -241,6 +243,10 @@ enum CallError {
     SourceTooLarge,
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What is known when a run has ended.
 struct End<'a> {
     limits: &'a Limits,
@@ -266,7 +272,9 @@ impl End<'_> {
                 return Err(EngineError::contract("`alloc` gave an address outside its memory"));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
-                Ok(StopError(stop)) => self.stopped(stop, output),
+                Ok(StopError::World(stop)) => self.stopped(stop, output),
+                Ok(StopError::Deadline) => (self.limit(LimitKind::WallTime, output), true),
+                Ok(StopError::Canceled) => (Status::Canceled { reason: CancelReason::Asked }, true),
                 Err(error) => match error.downcast::<wasmtime::Trap>() {
                     Ok(trap) => (self.trapped(trap, output), false),
                     Err(error) => return Err(EngineError::wasm("run the script")(error)),
@@ -281,8 +289,12 @@ impl End<'_> {
             Stop::Output => (self.limit(LimitKind::Output, output), false),
             Stop::SinkClosed => (Status::Canceled { reason: CancelReason::SinkClosed }, true),
             Stop::SinkTimedOut => (self.limit(LimitKind::WallTime, output), true),
-            // Sleep alone was enough: the same on every machine.
-            Stop::SleepPastLimit | Stop::WaitsForever => (self.limit(LimitKind::WallTime, output), false),
+            // Sleep alone was enough: the same on every machine, and so is the number.
+            Stop::SleepPastLimit | Stop::WaitsForever => {
+                let allowed = millis(self.limits.wall_time);
+                let used = millis(self.slept).max(allowed);
+                (Status::Limit(LimitHit { kind: LimitKind::WallTime, allowed, used }), false)
+            }
         }
     }
 
@@ -306,7 +318,6 @@ impl End<'_> {
     }
 
     fn limit(&self, kind: LimitKind, output: u64) -> Status {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (allowed, used) = match kind {
             LimitKind::Fuel => {
                 let allowed = self.limits.fuel.unwrap_or(u64::MAX);

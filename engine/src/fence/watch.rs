@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -65,35 +65,57 @@ impl<F: Future> Future for Watch<'_, F> {
         if this.canceler.is_canceled() {
             return Poll::Ready(Ended::Canceled);
         }
-        match this.alarm.set(this.due(), cx.waker()) {
+        let (now, due) = (Instant::now(), this.due());
+        if now >= due {
+            return Poll::Ready(Ended::Deadline);
+        }
+        // Whoever sets the canceler's flag alone wakes nobody: then the run looks by itself.
+        let next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
+        match this.alarm.set(next, cx.waker()) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Ended::NoTimer(error)),
         }
     }
 }
 
-/// Wakes a thread that is parked in [`block_on`].
-struct Unpark(Thread);
+impl<F> Drop for Watch<'_, F> {
+    fn drop(&mut self) {
+        self.canceler.unwatch();
+    }
+}
+
+/// Wakes a thread that is parked in [`block_on`]. Remembers it, because whatever else parks on that thread (a sink that
+/// blocks) may take the token of `unpark`.
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        self.woken.store(true, Ordering::SeqCst);
+        self.thread.unpark();
     }
 }
 
 /// Runs a future on this thread to its end.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let unpark = Arc::new(Unpark { thread: std::thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(unpark.clone());
     let mut cx = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut cx) {
             Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+            Poll::Pending => {
+                while !unpark.woken.swap(false, Ordering::SeqCst) {
+                    std::thread::park();
+                }
+            }
         }
     }
 }

@@ -46,14 +46,19 @@ struct Region {
 pub(crate) type WrittenRun = Range<usize>;
 
 /// The kernel's page map of this process.
-pub(crate) struct PagemapScan(File);
+pub(crate) struct PagemapScan {
+    map: File,
+    /// The page map belongs to the process that opened it: after a fork it would show the parent's pages.
+    process: u32,
+}
 
 impl PagemapScan {
-    /// The page map, or `None` where the kernel cannot scan it (before 6.7, or /proc is hidden).
+    /// The page map, or `None` where the kernel cannot scan it (before 6.7, or /proc is hidden) and in a
+    /// process forked after it was opened.
     pub(crate) fn get() -> Option<&'static Self> {
         static MAP: OnceLock<Option<PagemapScan>> = OnceLock::new();
         MAP.get_or_init(|| {
-            let map = Self(File::open("/proc/self/pagemap").ok()?);
+            let map = Self { map: File::open("/proc/self/pagemap").ok()?, process: std::process::id() };
             let page = super::page_size();
             // One page of ours: a kernel that does not know the call says ENOTTY.
             let probe = super::map_anonymous(page, super::Protection::ReadWrite).ok()?;
@@ -63,6 +68,7 @@ impl PagemapScan {
             answer.is_ok().then_some(map)
         })
         .as_ref()
+        .filter(|map| map.process == std::process::id())
     }
 
     /// Calls `found` with runs of privately written pages of `[base, base + len)`, swapped ones included, up to
@@ -97,7 +103,7 @@ impl PagemapScan {
             };
             // SAFETY: `arg` and the array it names are alive and of the sizes given; the call only reads page tables.
             let count =
-                checked(libc::c_long::from(unsafe { libc::ioctl(self.0.as_raw_fd(), PAGEMAP_SCAN as _, &mut arg) }))?
+                checked(libc::c_long::from(unsafe { libc::ioctl(self.map.as_raw_fd(), PAGEMAP_SCAN as _, &mut arg) }))?
                     as usize;
             for region in regions.iter().take(count) {
                 left = left.saturating_sub((region.end - region.start) / page);
