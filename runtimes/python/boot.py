@@ -157,9 +157,6 @@ def warm():
     sandbox_zones.install()
     _refuse_absent()
     _order_finders()
-    # A script that is stopped loses no line it has printed.
-    sys.stdout.reconfigure(line_buffering=True)
-    sys.stderr.reconfigure(line_buffering=True)
     _exercise()
     main = dict(vars(sys.modules["__main__"]))
     _practise()

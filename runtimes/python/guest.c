@@ -5,6 +5,7 @@
  *   alloc(n) -> ptr         memory for the source
  *   run(ptr, len) -> code   runs one script; afterwards the instance is dropped, so nothing is finalised for its own sake
  *   run-cold() -> code      building only: runs the program named by argv[1] without a memory image
+ *   capibara_output         where the host finds what was printed and not yet written (output.c)
  *
  * run: the source (UTF-8) is in memory, its name is argv[0], the script's own arguments follow.
  *   argv[0] "-c": code, "<string>" · "-": code from standard input, "<stdin>" · "-m": the source is a module's name ·
@@ -24,6 +25,8 @@
 #include <wasi/api.h>
 #include <wasi/libc.h>
 #include <wasi/libc-environ.h>
+
+#include "output.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
 #define STATUS_MEMORY_ERROR 256
@@ -290,7 +293,8 @@ static int flush_all(void)
 {
     int failed = flush("stdout", 1);
     flush("stderr", 0);
-    if (PySys_GetObject("stdout") != PySys_GetObject("__stdout__")) failed |= flush("__stdout__", 1);
+    /* Replaced by the script; python closes them without a word when it deallocates them. */
+    if (PySys_GetObject("stdout") != PySys_GetObject("__stdout__")) flush("__stdout__", 0);
     if (PySys_GetObject("stderr") != PySys_GetObject("__stderr__")) flush("__stderr__", 0);
     return failed;
 }
@@ -309,7 +313,6 @@ static int finish(int status)
     int failed = flush_all();
     Py_CLEAR(main_globals);
     call_at_exit(hook_finish); /* drops the script's modules: files it left open are written, __del__ is called */
-    failed |= flush_all();
     return failed && status == 0 ? 120 : status;
 }
 
@@ -356,6 +359,7 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     if (chdir("/home/script")) { perror("/home/script"); abort(); }
     load_stdlib("/build/stdlib.frz");
     start_python(NULL);
+    check(output_install());
     reserve = malloc(RESERVE_BYTES);
     boot = PyImport_ImportModule("_capibara_boot");
     check(boot && PyModule_AddFunctions(boot, boot_methods) == 0);

@@ -14,7 +14,7 @@ const MODULE: &str = "wasi_snapshot_preview1";
 /// The answer to a call that succeeded.
 const SUCCESS: i32 = 0;
 
-/// Memory and World of the calling guest, if it may go on; tells the World what time it is.
+/// Memory and World of the calling guest, if it may go on; tells the World what time it is, and takes the output that waits.
 fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8], &'a mut World)> {
     caller.data().may_go_on().map_err(wasmtime::Error::new)?;
     let start = caller.data().fuel_start;
@@ -23,6 +23,9 @@ fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8
     let (bytes, state) = memory.data_and_store_mut(caller);
     state.world.set_moment(spent);
     state.world.set_linear_bytes(bytes.len() as u64);
+    if let Err(Fault::Stop(stop)) = state.world.take_output(bytes) {
+        return Err(wasmtime::Error::new(StopError::World(stop)));
+    }
     Ok((bytes, &mut state.world))
 }
 

@@ -19,12 +19,14 @@ use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 use crate::timer::Timer;
-use crate::world::{ClockConfig, Quotas, RandomConfig, Stop, World, WorldConfig};
+use crate::world::{ClockConfig, Fault, Quotas, RandomConfig, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
 /// What `run` returns beyond exit codes: an uncaught error for want of memory.
 const OUT_OF_MEMORY: i32 = 256;
+/// Export of guests that keep output in buffers of their own.
+const OUTPUT_BUFFERS: &str = "capibara_output";
 /// Largest script file, in bytes.
 const MAX_SOURCE: usize = 64 << 20;
 
@@ -150,6 +152,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         Watch { inner: call, deadline, slept_nanos, canceler: &canceler, alarm: timer.alarm(), polls: 0 }.await
     };
     let wall_time = started.elapsed();
+    let ended = entry.take_output(&mut store, ended);
     let linear = entry.memory.data_size(&store) as u64;
     store.data_mut().note_memory(linear);
     let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
@@ -215,6 +218,10 @@ impl Entry {
             .get_memory(&mut *store, "memory")
             .ok_or_else(|| EngineError::contract("it does not export `memory`"))?;
         store.data_mut().memory = Some(memory);
+        if let Some(address) = instance.get_global(&mut *store, OUTPUT_BUFFERS).and_then(|it| it.get(&mut *store).i32())
+        {
+            store.data_mut().world.set_output_buffers(address.cast_unsigned());
+        }
         Ok(Self {
             memory,
             alloc: instance.get_typed_func(&mut *store, "alloc").map_err(missing("alloc"))?,
@@ -232,6 +239,23 @@ impl Entry {
         }
         self.memory.write(&mut *store, at as usize, source).map_err(|_| CallError::SourceTooLarge)?;
         self.run.call_async(&mut *store, (at, len)).await.map_err(CallError::Guest)
+    }
+}
+
+impl Entry {
+    /// Takes what the script had printed and not yet written when it ended, and says how the run ended by that.
+    fn take_output(
+        &self,
+        store: &mut Store<State>,
+        ended: Ended<Result<i32, CallError>>,
+    ) -> Ended<Result<i32, CallError>> {
+        let (bytes, state) = self.memory.data_and_store_mut(&mut *store);
+        let Err(Fault::Stop(stop)) = state.world.take_output(bytes) else { return ended };
+        match ended {
+            // Whatever else stopped it was first.
+            Ended::Returned(Ok(_)) => Ended::Returned(Err(CallError::Guest(StopError::World(stop).into()))),
+            ended => ended,
+        }
     }
 }
 

@@ -381,6 +381,17 @@ impl Iovecs {
         Ok(list)
     }
 
+    /// One range.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] if it is not inside the memory.
+    pub(crate) fn one(mem: &[u8], start: u32, len: u32) -> Result<Self, Errno> {
+        slice(mem, start, len)?;
+        let mut few = [(0, 0); Self::FEW];
+        few[0] = (start, len);
+        Ok(Self { few, many: Vec::new(), len: 1, total: u64::from(len) })
+    }
+
     /// Bytes of all ranges together.
     pub(crate) fn total(&self) -> u64 {
         self.total

@@ -1,7 +1,7 @@
 //! The functions on open descriptors.
 
 use super::abi::{self, DIRENT_BYTES, Errno, Fdstat, Filestat, Filetype, Iovecs, fdflags, fstflags, rights};
-use super::descriptors::Target;
+use super::descriptors::{Descriptor, Target};
 use super::tree::{Kind, NodeId};
 use super::{Fault, Progress, Wait, World};
 
@@ -380,23 +380,35 @@ impl World {
         iovs_len: u32,
         nwritten: u32,
     ) -> Result<(), Fault> {
-        let descriptor = self.descriptors.get(fd)?;
-        descriptor.need(rights::FD_WRITE).map_err(|_| Errno::Badf)?;
         // Nothing is written before it is known that the count can be told.
+        self.writable(fd)?;
         let ranges = Iovecs::read(mem, iovs, iovs_len)?;
         abi::writable(mem, nwritten, 4)?;
-        let count = match descriptor.target {
-            Target::Input => return Err(Errno::Badf.into()),
-            Target::Output(stream) => self.output.write(stream, mem, &ranges)?,
+        let count = self.write_ranges(mem, fd, &ranges)?;
+        write_count(mem, nwritten, count)
+    }
+
+    /// The descriptor, if it can be written to.
+    fn writable(&self, fd: u32) -> Result<&Descriptor, Errno> {
+        let descriptor = self.descriptors.get(fd)?;
+        descriptor.need(rights::FD_WRITE).map_err(|_| Errno::Badf)?;
+        Ok(descriptor)
+    }
+
+    /// Writes ranges of guest memory where a descriptor stands, and tells how much of them.
+    pub(super) fn write_ranges(&mut self, mem: &[u8], fd: u32, ranges: &Iovecs) -> Result<u64, Fault> {
+        let descriptor = self.writable(fd)?;
+        match descriptor.target {
+            Target::Input => Err(Errno::Badf.into()),
+            Target::Output(stream) => self.output.write(stream, mem, ranges),
             Target::Node(node) => {
                 let append = descriptor.flags & fdflags::APPEND != 0;
                 let offset = if append { self.size(node)? } else { descriptor.offset };
-                let count = self.tree.write(node, offset, mem, &ranges, self.clock.file_time())?;
+                let count = self.tree.write(node, offset, mem, ranges, self.clock.file_time())?;
                 self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
-                count
+                Ok(count)
             }
-        };
-        write_count(mem, nwritten, count)
+        }
     }
 }
 

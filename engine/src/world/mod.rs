@@ -15,6 +15,7 @@ mod abi;
 mod clock;
 mod descriptors;
 mod files;
+mod output_buffers;
 mod paths;
 mod poll;
 mod quota;
@@ -73,6 +74,8 @@ pub(crate) struct World {
     random: Random,
     input: Input,
     output: Output,
+    /// Where the guest keeps [output buffers](output_buffers), if it has any.
+    output_buffers: Option<u32>,
     tree: Tree,
     descriptors: Descriptors,
     /// When the poll that waits now began. Its guest is suspended, so there is one at most.
@@ -184,6 +187,7 @@ impl World {
             random: Random::new(config.random),
             input: Input::new(config.stdin),
             output: Output::new(config.sink, config.capture, config.quotas.output, config.deadline),
+            output_buffers: None,
             tree,
             descriptors: Descriptors::new(config.quotas.descriptors),
             poll_began: None,

@@ -1392,3 +1392,63 @@ fn a_world_can_be_sent() {
     fn sent<T: Send>(_: &T) {}
     sent(&Guest::new().world);
 }
+
+/// Puts a record of an output buffer into memory.
+fn waits(guest: &mut Guest, record: u32, len: u32, error: u32, data: u32) {
+    for (at, value) in [(record, len), (record + 4, error), (record + 8, data)] {
+        guest.put(at, &value.to_le_bytes());
+    }
+}
+
+#[test]
+fn output_that_waits_in_the_guest_is_taken_in_order_and_once() {
+    let mut guest = Guest::new();
+    ok(guest.world.take_output(&mut guest.mem)); // no buffers: nothing to do
+    guest.world.set_output_buffers(BUFFER);
+    guest.put(BUFFER + 100, b"out");
+    guest.put(BUFFER + 200, b"err");
+    waits(&mut guest, BUFFER, 3, 0, BUFFER + 100);
+    waits(&mut guest, BUFFER + 12, 3, 0, BUFFER + 200);
+    ok(guest.world.take_output(&mut guest.mem));
+    assert_eq!((guest.u32(BUFFER), guest.u32(BUFFER + 12)), (0, 0));
+    ok(guest.world.take_output(&mut guest.mem));
+    let end = guest.world.finish();
+    assert_eq!((end.stdout.as_slice(), end.stderr.as_slice()), (b"out".as_slice(), b"err".as_slice()));
+}
+
+#[test]
+fn an_error_of_waiting_output_is_left_for_the_guest() {
+    let mut guest = Guest::new();
+    guest.world.set_output_buffers(BUFFER);
+    assert_eq!(guest.close(1), 0);
+    waits(&mut guest, BUFFER, 3, 0, BUFFER + 100);
+    ok(guest.world.take_output(&mut guest.mem));
+    assert_eq!((guest.u32(BUFFER), guest.u32(BUFFER + 4)), (0, Errno::Badf as u32));
+}
+
+#[test]
+fn records_of_waiting_output_that_lie_are_harmless() {
+    let mut guest = Guest::new();
+    let end = MEMORY as u32;
+    for address in [end - 1, end - 8, u32::MAX, u32::MAX - 12] {
+        guest.world.set_output_buffers(address);
+        ok(guest.world.take_output(&mut guest.mem));
+    }
+    guest.world.set_output_buffers(BUFFER);
+    for (len, data) in [(u32::MAX, end - 4), (8, end - 4), (8, u32::MAX - 2)] {
+        waits(&mut guest, BUFFER, len, 0, data);
+        ok(guest.world.take_output(&mut guest.mem));
+    }
+    assert_eq!(guest.u32(BUFFER + 4), Errno::Fault as u32);
+}
+
+#[test]
+fn waiting_output_past_the_limit_is_cut() {
+    let mut guest = Guest::with(WorldConfig { quotas: Quotas { output: 5, ..quotas() }, ..config() });
+    guest.world.set_output_buffers(BUFFER);
+    guest.put(BUFFER + 100, b"1234567890");
+    waits(&mut guest, BUFFER, 10, 0, BUFFER + 100);
+    assert_eq!(guest.world.take_output(&mut guest.mem), Err(Fault::Stop(Stop::Output)));
+    let end = guest.world.finish();
+    assert_eq!((end.stdout.as_slice(), end.stdout_truncated, end.output_attempted), (b"12345".as_slice(), true, 10));
+}

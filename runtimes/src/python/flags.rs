@@ -12,8 +12,8 @@ pub(crate) const BASE: &str = "-target wasm32-wasi \
 pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=8388608 -Wl,--initial-memory=33554432 \
     -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks";
 
-/// The guest is a reactor: it exports functions instead of starting by itself.
-pub(crate) const REACTOR: &str = "-mexec-model=reactor";
+/// The guest is a reactor: it exports functions instead of starting by itself, and where its output buffers are.
+pub(crate) const REACTOR: &str = "-mexec-model=reactor -Wl,--export=capibara_output";
 
 /// Fixes every date a compiler may write.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "1749600000";

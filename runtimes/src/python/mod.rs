@@ -278,7 +278,7 @@ fn objects(units: &[Unit]) -> Vec<String> {
 }
 
 fn link_flags(before: &[&str]) -> Vec<String> {
-    let mut list: Vec<String> = before.iter().map(|flag| (*flag).to_owned()).collect();
+    let mut list: Vec<String> = before.iter().flat_map(|flags| words(flags)).collect();
     list.push("libm.a".to_owned());
     list.extend(words(flags::LINK));
     list

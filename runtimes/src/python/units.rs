@@ -45,6 +45,7 @@ impl Units {
                 unit("src/Python/frozen.c", "frozen", with(&["-Igen/Python"])),
                 unit("src/Modules/getpath.c", "getpath", with(flags::GETPATH)),
                 unit("gen/guest.c", "guest", core.clone()),
+                unit("gen/output.c", "output", core.clone()),
             ],
         })
     }
@@ -152,6 +153,8 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("pyconfig.h", &pyconfig(&read("src/pyconfig.h.in")?))?;
     write("Modules/config.c", &config_c(&read("src/Modules/config.c.in")?)?)?;
     write("guest.c", guest::GUEST_C)?;
+    write("output.c", guest::OUTPUT_C)?;
+    write("output.h", guest::OUTPUT_H)?;
     write("stubs.c", guest::STUBS_C)?;
     write("mshim/features.h", flags::LIBM_FEATURES_H)?;
     write("mshim/atomic.h", flags::LIBM_ATOMIC_H)?;
