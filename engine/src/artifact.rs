@@ -162,6 +162,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Takes note that the file was used. Times of access are not part of its identity.
+    pub(crate) fn touch(&self) {
+        let _ = self.file.set_times(fs::FileTimes::new().set_accessed(std::time::SystemTime::now()));
+    }
+
     /// The descriptor itself, for memory images.
     pub(crate) fn into_file(self) -> File {
         self.file
@@ -208,21 +213,22 @@ impl Record {
         })
     }
 
-    fn path(of: &Path) -> PathBuf {
-        let mut name = of.file_name().unwrap_or_default().to_os_string();
-        name.push(".record");
-        of.with_file_name(name)
-    }
-
     fn read(of: &Path) -> Option<Self> {
-        let text = fs::read(Self::path(of)).ok()?;
+        let text = fs::read(record_path(of)).ok()?;
         serde_json::from_slice(&text).ok().filter(|record: &Self| record.schema == 1)
     }
 
     fn write(&self, of: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
-        replace(&Self::path(of), &text).map(drop)
+        replace(&record_path(of), &text).map(drop)
     }
+}
+
+/// Where the record of a file stands.
+pub(crate) fn record_path(of: &Path) -> PathBuf {
+    let mut name = of.file_name().unwrap_or_default().to_os_string();
+    name.push(".record");
+    of.with_file_name(name)
 }
 
 /// Makes a folder only this user may enter.
@@ -304,7 +310,7 @@ pub(crate) fn open(path: &Path, expected: Option<&str>, thorough: bool) -> Resul
     let expected = match (expected, &record) {
         (Some(expected), _) => expected.to_owned(),
         (None, Some(record)) => record.sha256.clone(),
-        (None, None) => return Err(OpenError::Missing { path: Record::path(path) }),
+        (None, None) => return Err(OpenError::Missing { path: record_path(path) }),
     };
     let present = Record::of(&file, expected.clone()).map_err(failed)?;
     if thorough || record.as_ref() != Some(&present) {

@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use capibara_runtimes::{BuildOptions, Folders, Language, Manifest, Phase, Progress, ProgressEvent, Runtime, Silent};
+use capibara_runtimes::{
+    BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, Silent,
+};
 use wasmtime::{Linker, Module};
 
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
 use crate::error::EngineError;
-use crate::fence::{self, Guest, State};
+use crate::fence::{self, Guest, Start, State};
 use crate::image::{Image, Space};
-use crate::job::Job;
+use crate::job::{Job, Script};
+use crate::language::Language;
 use crate::outcome::{Outcome, RuntimeId};
+use crate::programs::Programs;
 use crate::recipe::Steps;
 use crate::timer::Timer;
 
@@ -126,8 +130,12 @@ struct Shared {
     folders: Folders,
     space: Arc<Space>,
     timer: Arc<Timer>,
-    guests: Mutex<HashMap<(Language, Variant), Arc<Guest>>>,
+    guests: Mutex<HashMap<(Language, Variant), Shelf>>,
+    programs: Programs,
 }
+
+/// One loaded guest, or none yet. Whoever else wants it waits while it is loaded; others do not.
+type Shelf = Arc<Mutex<Option<Arc<Guest>>>>;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -146,18 +154,30 @@ impl Engine {
             None => Folders::from_env()?,
         };
         let space = Space::new(config.verify_memory, !config.single_run);
-        Ok(Self(Arc::new(Shared { config, folders, space, timer: Arc::new(Timer::new()), guests: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            folders,
+            space,
+            timer: Arc::new(Timer::new()),
+            guests: Mutex::default(),
+            programs: Programs::default(),
+        })))
     }
 
     /// Runs a job to its end.
     ///
     /// The future needs no particular async runtime. It gives control back about every millisecond of computing, and
-    /// dropping it ends the run.
+    /// dropping it ends the run. A WebAssembly program is compiled within its first poll, unless the cache folder has
+    /// it (bounded, up to seconds for a large one).
     ///
     /// # Errors
     /// [`EngineError`] if we could not do the job. Whatever the script does is an [`Outcome`].
     pub async fn run(&self, job: Job) -> Result<Outcome, EngineError> {
-        let guest = self.guest(job.language, Variant::of(job.live), None)?;
+        let variant = Variant::of(job.live);
+        let guest = match job.language {
+            Language::Wasm => self.program(&job.script, variant)?,
+            language => self.guest(language, variant, None)?,
+        };
         fence::run(&guest, job, &self.0.timer).await
     }
 
@@ -170,7 +190,8 @@ impl Engine {
     }
 
     /// Makes a runtime ready: builds it if it is not there (minutes), compiles the variant if it is not there
-    /// (seconds), and loads it. `progress` hears of it only when there is work.
+    /// (seconds), and loads it. `progress` hears of it only when there is work. Does nothing for a language that needs no
+    /// runtime.
     ///
     /// # Errors
     /// [`EngineError`] says what is missing, and its hint how to get it.
@@ -189,6 +210,9 @@ impl Engine {
         sources: Option<&Path>,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        if !language.has_runtime() {
+            return Ok(());
+        }
         let building = Building { sources, progress };
         self.guest(language, Variant::of(live), Some(&building)).map(drop)
     }
@@ -239,10 +263,6 @@ impl Engine {
         Ok(mismatches)
     }
 
-    fn guests(&self) -> MutexGuard<'_, HashMap<(Language, Variant), Arc<Guest>>> {
-        self.0.guests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The loaded guest. Without `building`, a runtime that is not there is an error.
     fn guest(
         &self,
@@ -250,14 +270,29 @@ impl Engine {
         variant: Variant,
         building: Option<&Building<'_>>,
     ) -> Result<Arc<Guest>, EngineError> {
-        // The lock is held while loading: whoever else wants the same guest needs it anyway.
-        let mut guests = self.guests();
-        if let Some(guest) = guests.get(&(language, variant)) {
+        let shelf = {
+            let mut guests = self.0.guests.lock().unwrap_or_else(PoisonError::into_inner);
+            guests.entry((language, variant)).or_default().clone()
+        };
+        let mut place = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guest) = &*place {
             return Ok(guest.clone());
         }
         let guest = Arc::new(self.load(language, variant, building)?);
-        guests.insert((language, variant), guest.clone());
+        *place = Some(guest.clone());
         Ok(guest)
+    }
+
+    /// The program that a script is.
+    fn program(&self, script: &Script, variant: Variant) -> Result<Arc<Guest>, EngineError> {
+        let Script::File { source, .. } = script else {
+            return Err(EngineError::InvalidJob {
+                reason: "a WebAssembly program is a file".into(),
+                hint: Some("give its name and its bytes".into()),
+            });
+        };
+        let cpu = if self.0.config.native_cpu { Cpu::Native } else { baseline()? };
+        self.0.programs.load(&self.0.folders.cache, source, variant.metering(), cpu)
     }
 
     fn load(
@@ -267,16 +302,19 @@ impl Engine {
         building: Option<&Building<'_>>,
     ) -> Result<Guest, EngineError> {
         let progress: &dyn Progress = building.map_or(&Silent, |building| building.progress);
-        let runtime = match (capibara_runtimes::locate(&self.0.folders, language)?, building) {
+        let Some(recipe) = language.runtime() else {
+            return Err(EngineError::RuntimeMissing { language: language.name() });
+        };
+        let runtime = match (capibara_runtimes::locate(&self.0.folders, recipe)?, building) {
             (Some(runtime), _) => runtime,
-            (None, Some(building)) => self.build(language, building, false)?,
+            (None, Some(building)) => self.build(recipe, building, false)?,
             (None, None) => return Err(EngineError::RuntimeMissing { language: language.name() }),
         };
         match (self.load_runtime(&runtime, variant, progress), building) {
             // Its code or image is damaged: build it again, if we may take the time.
             (Err(error @ EngineError::Artifact { .. }), Some(building)) => {
                 progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
-                let runtime = self.build(language, building, true)?;
+                let runtime = self.build(recipe, building, true)?;
                 self.load_runtime(&runtime, variant, progress)
             }
             (result, _) => result,
@@ -296,10 +334,7 @@ impl Engine {
         if made && compiled_path(&self.wasmtime(variant, Cpu::Native)?, runtime, variant, Cpu::Native).is_file() {
             return Ok(Cpu::Native);
         }
-        match Cpu::missing() {
-            missing if missing.is_empty() => Ok(Cpu::Baseline),
-            missing => Err(EngineError::CpuUnsupported { missing }),
-        }
+        baseline()
     }
 
     fn wasmtime(&self, variant: Variant, cpu: Cpu) -> Result<wasmtime::Engine, EngineError> {
@@ -309,7 +344,7 @@ impl Engine {
     }
 
     /// Builds a runtime. With `replace`, also if it is there.
-    fn build(&self, language: Language, building: &Building<'_>, replace: bool) -> Result<Runtime, EngineError> {
+    fn build(&self, language: Recipe, building: &Building<'_>, replace: bool) -> Result<Runtime, EngineError> {
         let steps = Steps::new().map_err(EngineError::wasm("set up the recipe"))?;
         let mut options = BuildOptions::default().replace(replace);
         if let Some(sources) = building.sources {
@@ -333,7 +368,15 @@ impl Engine {
             linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
         let id =
             RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
-        Ok(Guest { engine, instances, image, metering: variant.metering(), id })
+        Ok(Guest { engine, instances, start: Start::Runtime(image), metering: variant.metering(), id })
+    }
+}
+
+/// The processor everything is compiled for, if this machine is one.
+fn baseline() -> Result<Cpu, EngineError> {
+    match Cpu::missing() {
+        missing if missing.is_empty() => Ok(Cpu::Baseline),
+        missing => Err(EngineError::CpuUnsupported { missing }),
     }
 }
 

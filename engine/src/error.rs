@@ -42,6 +42,14 @@ pub enum EngineError {
         /// What to try.
         hint: Option<String>,
     },
+    /// A WebAssembly program cannot be run.
+    #[error("the program cannot be run: {reason}")]
+    InvalidProgram {
+        /// What is wrong.
+        reason: String,
+        /// What to try.
+        hint: Option<String>,
+    },
     /// Code could not be compiled or loaded.
     #[error("failed to {action}: {message}")]
     Code {
@@ -88,6 +96,7 @@ impl EngineError {
             Self::CpuUnsupported { .. } => "cpu-unsupported",
             Self::Artifact { .. } => "runtime-file",
             Self::InvalidJob { .. } => "invalid-job",
+            Self::InvalidProgram { .. } => "invalid-program",
             Self::Code { .. } => "code",
             Self::Contract { .. } => "runtime-contract",
             Self::Os { .. } => "operating-system",
@@ -106,7 +115,7 @@ impl EngineError {
             Self::Artifact { .. } | Self::Contract { .. } => {
                 Some("remove the runtime's folder and run `capibara runtime install python`".into())
             }
-            Self::InvalidJob { hint, .. } => hint.clone(),
+            Self::InvalidJob { hint, .. } | Self::InvalidProgram { hint, .. } => hint.clone(),
             Self::Code { .. } => None,
             Self::Os { .. } => None,
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use capibara_policies::{Limits, Policy};
-use capibara_runtimes::Language;
 
 use crate::cancel::Canceler;
+use crate::language::Language;
 use crate::stream::{OutputSink, Stdin};
 
 /// The script itself and the way it is started.
@@ -19,7 +19,7 @@ pub enum Script {
     File {
         /// File name, without a directory.
         name: String,
-        /// Its bytes. For Python: UTF-8, or what its coding cookie says.
+        /// Its bytes. For Python: UTF-8, or what its coding cookie says. For WebAssembly: a module or its text form.
         source: Arc<[u8]>,
     },
     /// Code given by itself, as with `python -c`.
@@ -156,6 +156,12 @@ impl Job {
     #[must_use]
     pub fn file(name: impl Into<String>, source: impl Into<Arc<[u8]>>) -> Self {
         Self::new(Script::File { name: name.into(), source: source.into() })
+    }
+
+    /// A WebAssembly program: its file name (no directory) and its bytes, a module or its text form.
+    #[must_use]
+    pub fn wasm(name: impl Into<String>, program: impl Into<Arc<[u8]>>) -> Self {
+        Self { language: Language::Wasm, ..Self::file(name, program) }
     }
 
     /// Sets the script's arguments.

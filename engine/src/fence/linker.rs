@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use wasmtime::{Caller, Linker};
+use wasmtime::{Caller, Extern, Linker};
 
 use super::state::{State, StopError};
 use crate::world::{Fault, Progress, Wait, World};
 
-const MODULE: &str = "wasi_snapshot_preview1";
+/// The module that WASI preview 1 is imported from.
+pub(crate) const WASI: &str = "wasi_snapshot_preview1";
 /// The answer to a call that succeeded.
 const SUCCESS: i32 = 0;
 
@@ -19,7 +20,14 @@ fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8
     caller.data().may_go_on().map_err(wasmtime::Error::new)?;
     let start = caller.data().fuel_start;
     let spent = if start == 0 { 0 } else { start.saturating_sub(caller.get_fuel()?) };
-    let memory = caller.data().memory.ok_or_else(|| wasmtime::Error::msg("host call before instantiation ended"))?;
+    let memory = match caller.data().memory {
+        Some(memory) => memory,
+        // A program's start function calls before the instance is there.
+        None => caller
+            .get_export("memory")
+            .and_then(Extern::into_memory)
+            .ok_or_else(|| wasmtime::Error::msg("it exports no `memory`"))?,
+    };
     let (bytes, state) = memory.data_and_store_mut(caller);
     state.world.set_moment(spent);
     state.world.set_linear_bytes(bytes.len() as u64);
@@ -103,7 +111,7 @@ async fn sleep(state: &mut State, until: Instant) {
 /// Defines functions that answer at once, each a method of the World with the same name and parameters.
 macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
-        $linker.func_wrap(MODULE, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
+        $linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
             caller.data_mut().host_calls += 1;
             let (memory, world) = enter(&mut caller)?;
             answer(world.$name(memory, $($arg),*))
@@ -114,7 +122,7 @@ macro_rules! define {
 /// Defines functions that may wait.
 macro_rules! define_waiting {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
-        $linker.func_wrap_async(MODULE, stringify!($name), |caller: Caller<'_, State>, ($($arg,)*): ($($ty,)*)| {
+        $linker.func_wrap_async(WASI, stringify!($name), |caller: Caller<'_, State>, ($($arg,)*): ($($ty,)*)| {
             Box::new(until_done(caller, move |world, memory| world.$name(memory, $($arg),*)))
         })?;
     )*};
@@ -171,7 +179,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         fd_read(fd: u32, iovs: u32, iovs_len: u32, result: u32);
         poll_oneoff(subscriptions: u32, events: u32, count: u32, result: u32);
     }
-    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
+    linker.func_wrap(WASI, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
         caller.data_mut().host_calls += 1;
         let (memory, world) = enter(&mut caller)?;
         answer(world.proc_exit(memory, code)).map(drop)

@@ -6,7 +6,7 @@ mod stdin;
 mod wasm;
 mod watch;
 
-pub(crate) use linker::link;
-pub(crate) use state::{State, StopError};
-pub(crate) use wasm::{Guest, run};
+pub(crate) use linker::{WASI, link};
+pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
+pub(crate) use wasm::{Guest, Start, run};
 pub(crate) use watch::block_on;

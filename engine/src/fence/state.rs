@@ -11,8 +11,11 @@ use crate::cancel::Canceler;
 use crate::timer::Timer;
 use crate::world::{Stop, World};
 
-/// Elements all tables of a guest may have together. CPython has about 10,000 functions.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Elements a table may have. CPython has about 10,000 functions.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// Tables a guest may have.
+const MAX_TABLES: usize = 8;
 
 /// The host's side of one instance.
 pub(crate) struct State {
@@ -101,7 +104,7 @@ impl ResourceLimiter for State {
     }
 
     fn tables(&self) -> usize {
-        1
+        MAX_TABLES
     }
 
     fn memories(&self) -> usize {

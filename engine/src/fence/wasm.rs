@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
-use wasmtime::{InstancePre, Memory, Store, TypedFunc, UpdateDeadline};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc, UpdateDeadline};
 
 use super::state::{State, StopError};
 use super::stdin::HostStdin;
@@ -18,6 +18,7 @@ use crate::image::{Image, Space};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+use crate::program;
 use crate::timer::Timer;
 use crate::world::{ClockConfig, Fault, Quotas, RandomConfig, Stop, World, WorldConfig};
 
@@ -30,13 +31,30 @@ const OUTPUT_BUFFERS: &str = "capibara_output";
 /// Largest script file, in bytes.
 const MAX_SOURCE: usize = 64 << 20;
 
-/// A runtime that is loaded and ready to make instances.
+/// A runtime or program that is loaded and ready to make instances.
 pub(crate) struct Guest {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) instances: InstancePre<State>,
-    pub(crate) image: Arc<Image>,
+    pub(crate) start: Start,
     pub(crate) metering: Metering,
     pub(crate) id: RuntimeId,
+}
+
+/// How an instance comes to be and is started.
+pub(crate) enum Start {
+    /// A language's runtime: memory is an image, and `run` takes the script.
+    Runtime(Arc<Image>),
+    /// A program: it brings its own memory, of so many bytes at first, and `_start` takes nothing.
+    Program { memory_bytes: u64 },
+}
+
+impl Start {
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Runtime(image) => image.memory_bytes() as u64,
+            Self::Program { memory_bytes } => *memory_bytes,
+        }
+    }
 }
 
 /// A script in the form a guest takes it: its name (first argument) and its source.
@@ -79,11 +97,16 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
             hint: None,
         });
     }
-    if limits.memory < guest.image.memory_bytes() as u64 {
-        let least = guest.image.memory_bytes().div_ceil(1 << 20);
+    let least = guest.start.memory_bytes();
+    if limits.memory < least {
+        let least = least.div_ceil(1 << 20);
+        let (what, more) = match guest.start {
+            Start::Runtime(_) => ("the runtime itself takes", "; 128MiB is enough for small scripts"),
+            Start::Program { .. } => ("the program starts with", ""),
+        };
         return Err(EngineError::InvalidJob {
-            reason: format!("{} bytes of memory are less than the runtime itself takes", limits.memory),
-            hint: Some(format!("give it at least {least}MiB; 128MiB is enough for small scripts")),
+            reason: format!("{} bytes of memory are less than {what}", limits.memory),
+            hint: Some(format!("give it at least {least}MiB{more}")),
         });
     }
     let deadline = started.checked_add(limits.wall_time).unwrap_or_else(|| started + Duration::from_secs(86_400 * 365));
@@ -144,22 +167,28 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         }
         Metering::Unmetered => None,
     };
-    let entry = Entry::new(guest, &mut store)?;
-
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
-        let call = pin!(entry.call(&mut store, source));
+        let call = pin!(call(guest, &mut store, source));
         Watch { inner: call, deadline, slept_nanos, canceler: &canceler, alarm: timer.alarm(), polls: 0 }.await
     };
     let wall_time = started.elapsed();
-    let ended = entry.take_output(&mut store, ended);
-    let linear = entry.memory.data_size(&store) as u64;
-    store.data_mut().note_memory(linear);
+    let ended = take_output(&mut store, ended);
+    if let Some(memory) = store.data().memory {
+        let linear = memory.data_size(&store) as u64;
+        store.data_mut().note_memory(linear);
+    }
     let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
     let state = store.into_data();
     let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left));
-    let end =
-        End { limits: &limits, wall_time, slept: state.world.slept(), memory_refused: state.memory_refused, fuel_used };
+    let end = End {
+        limits: &limits,
+        wall_time,
+        slept: state.world.slept(),
+        memory_refused: state.memory_refused,
+        fuel_used,
+        program: matches!(guest.start, Start::Program { .. }),
+    };
     let (memory_peak_bytes, host_calls) = (state.memory_peak, state.host_calls);
     let world = state.world.finish();
     let (status, by_real_time) = end.status(ended, world.output_attempted)?;
@@ -199,63 +228,72 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     })
 }
 
-/// The exports a run uses.
-struct Entry {
-    memory: Memory,
-    alloc: TypedFunc<u32, u32>,
-    run: TypedFunc<(u32, u32), i32>,
-}
-
-impl Entry {
-    /// Makes the instance.
-    fn new(guest: &Guest, store: &mut Store<State>) -> Result<Self, EngineError> {
-        // The image is announced to this thread, so the instance must come of one poll; nothing in it can wait.
-        let instance = Space::with_image(&guest.image, || poll_once(guest.instances.instantiate_async(&mut *store)))
-            .ok_or_else(|| EngineError::contract("its instantiation waits"))?
-            .map_err(EngineError::wasm("make an instance"))?;
-        let missing = |name| move |_| EngineError::contract(format!("it does not export `{name}` as it should"));
-        let memory = instance
-            .get_memory(&mut *store, "memory")
-            .ok_or_else(|| EngineError::contract("it does not export `memory`"))?;
-        store.data_mut().memory = Some(memory);
-        if let Some(address) = instance.get_global(&mut *store, OUTPUT_BUFFERS).and_then(|it| it.get(&mut *store).i32())
-        {
-            store.data_mut().world.set_output_buffers(address.cast_unsigned());
+/// Makes the instance and runs it.
+async fn call(guest: &Guest, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
+    match &guest.start {
+        Start::Runtime(image) => {
+            // The image is announced to this thread, so the instance must come of one poll; nothing in it can wait.
+            let instance = Space::with_image(image, || poll_once(guest.instances.instantiate_async(&mut *store)))
+                .ok_or(CallError::Contract("its instantiation waits"))?
+                .map_err(CallError::Instance)?;
+            run_script(&instance, store, source).await
         }
-        Ok(Self {
-            memory,
-            alloc: instance.get_typed_func(&mut *store, "alloc").map_err(missing("alloc"))?,
-            run: instance.get_typed_func(&mut *store, "run").map_err(missing("run"))?,
-        })
-    }
-
-    /// Hands the source over and runs it.
-    async fn call(&self, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
-        let len = u32::try_from(source.len()).map_err(|_| CallError::SourceTooLarge)?;
-        let at = self.alloc.call_async(&mut *store, len).await.map_err(CallError::Guest)?;
-        // No memory for the source: the script ends before it starts, for want of memory.
-        if at == 0 {
-            return Ok(OUT_OF_MEMORY);
+        Start::Program { .. } => {
+            // Its start function, if it has one, is the program's own code: it may take as long as the run.
+            let instance = guest.instances.instantiate_async(&mut *store).await.map_err(instance_error)?;
+            store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+            let start: TypedFunc<(), ()> = instance
+                .get_typed_func(&mut *store, program::START)
+                .map_err(|_| CallError::Contract("its `_start` takes or returns something"))?;
+            start.call_async(&mut *store, ()).await.map_err(CallError::Guest)?;
+            Ok(0)
         }
-        self.memory.write(&mut *store, at as usize, source).map_err(|_| CallError::SourceTooLarge)?;
-        self.run.call_async(&mut *store, (at, len)).await.map_err(CallError::Guest)
     }
 }
 
-impl Entry {
-    /// Takes what the script had printed and not yet written when it ended, and says how the run ended by that.
-    fn take_output(
-        &self,
-        store: &mut Store<State>,
-        ended: Ended<Result<i32, CallError>>,
-    ) -> Ended<Result<i32, CallError>> {
-        let (bytes, state) = self.memory.data_and_store_mut(&mut *store);
-        let Err(Fault::Stop(stop)) = state.world.take_output(bytes) else { return ended };
-        match ended {
-            // Whatever else stopped it was first.
-            Ended::Returned(Ok(_)) => Ended::Returned(Err(CallError::Guest(StopError::World(stop).into()))),
-            ended => ended,
-        }
+/// An instance that could not be made, or whose start function was stopped.
+fn instance_error(error: wasmtime::Error) -> CallError {
+    if error.is::<StopError>() || error.is::<wasmtime::Trap>() {
+        CallError::Guest(error)
+    } else {
+        CallError::Instance(error)
+    }
+}
+
+/// Hands the source over to a runtime and runs it.
+async fn run_script(instance: &Instance, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
+    let memory =
+        instance.get_memory(&mut *store, "memory").ok_or(CallError::Contract("it does not export `memory`"))?;
+    store.data_mut().memory = Some(memory);
+    if let Some(address) = instance.get_global(&mut *store, OUTPUT_BUFFERS).and_then(|it| it.get(&mut *store).i32()) {
+        store.data_mut().world.set_output_buffers(address.cast_unsigned());
+    }
+    let alloc: TypedFunc<u32, u32> = instance
+        .get_typed_func(&mut *store, "alloc")
+        .map_err(|_| CallError::Contract("it does not export `alloc` as it should"))?;
+    let run: TypedFunc<(u32, u32), i32> = instance
+        .get_typed_func(&mut *store, "run")
+        .map_err(|_| CallError::Contract("it does not export `run` as it should"))?;
+    let outside = CallError::Contract("`alloc` gave an address outside its memory");
+    let Ok(len) = u32::try_from(source.len()) else { return Err(outside) };
+    let at = alloc.call_async(&mut *store, len).await.map_err(CallError::Guest)?;
+    // No memory for the source: the script ends before it starts, for want of memory.
+    if at == 0 {
+        return Ok(OUT_OF_MEMORY);
+    }
+    memory.write(&mut *store, at as usize, source).map_err(|_| outside)?;
+    run.call_async(&mut *store, (at, len)).await.map_err(CallError::Guest)
+}
+
+/// Takes what the script had printed and not yet written when it ended, and says how the run ended by that.
+fn take_output(store: &mut Store<State>, ended: Ended<Result<i32, CallError>>) -> Ended<Result<i32, CallError>> {
+    let Some(memory) = store.data().memory else { return ended };
+    let (bytes, state) = memory.data_and_store_mut(&mut *store);
+    let Err(Fault::Stop(stop)) = state.world.take_output(bytes) else { return ended };
+    match ended {
+        // Whatever else stopped it was first.
+        Ended::Returned(Ok(_)) => Ended::Returned(Err(CallError::Guest(StopError::World(stop).into()))),
+        ended => ended,
     }
 }
 
@@ -263,8 +301,10 @@ impl Entry {
 enum CallError {
     /// The guest trapped, or a host function stopped it.
     Guest(wasmtime::Error),
-    /// `alloc` gave room that is not in memory.
-    SourceTooLarge,
+    /// No instance could be made.
+    Instance(wasmtime::Error),
+    /// The guest is not what it should be.
+    Contract(&'static str),
 }
 
 fn millis(time: Duration) -> u64 {
@@ -278,6 +318,8 @@ struct End<'a> {
     slept: Duration,
     memory_refused: Option<u64>,
     fuel_used: Option<u64>,
+    /// Whether it is a program, which is the user's, and not a runtime, which is ours.
+    program: bool,
 }
 
 impl End<'_> {
@@ -287,13 +329,20 @@ impl End<'_> {
             Ended::Deadline => (self.limit(LimitKind::WallTime, output), true),
             Ended::Canceled => (Status::Canceled { reason: CancelReason::Asked }, true),
             Ended::NoTimer(error) => return Err(EngineError::os("start the engine's timer")(error)),
-            Ended::Returned(Ok(OUT_OF_MEMORY)) => match self.memory_refused {
+            Ended::Returned(Ok(OUT_OF_MEMORY)) if !self.program => match self.memory_refused {
                 Some(_) => (self.limit(LimitKind::Memory, output), false),
                 None => (Status::Completed { exit_code: 1 }, false),
             },
             Ended::Returned(Ok(exit_code)) => (Status::Completed { exit_code }, false),
-            Ended::Returned(Err(CallError::SourceTooLarge)) => {
-                return Err(EngineError::contract("`alloc` gave an address outside its memory"));
+            Ended::Returned(Err(CallError::Contract(reason))) if self.program => {
+                return Err(EngineError::InvalidProgram { reason: reason.into(), hint: None });
+            }
+            Ended::Returned(Err(CallError::Contract(reason))) => return Err(EngineError::contract(reason)),
+            Ended::Returned(Err(CallError::Instance(error))) if self.program => {
+                return Err(EngineError::InvalidProgram { reason: format!("{error:#}"), hint: None });
+            }
+            Ended::Returned(Err(CallError::Instance(error))) => {
+                return Err(EngineError::wasm("make an instance")(error));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
                 Ok(StopError::World(stop)) => self.stopped(stop, output),
@@ -301,6 +350,9 @@ impl End<'_> {
                 Ok(StopError::Canceled) => (Status::Canceled { reason: CancelReason::Asked }, true),
                 Err(error) => match error.downcast::<wasmtime::Trap>() {
                     Ok(trap) => (self.trapped(trap, output), false),
+                    Err(error) if self.program => {
+                        return Err(EngineError::InvalidProgram { reason: format!("{error:#}"), hint: None });
+                    }
                     Err(error) => return Err(EngineError::wasm("run the script")(error)),
                 },
             },
