@@ -292,6 +292,7 @@ impl Bounds {
             wall_time: run.timeout,
             memory: run.memory,
             output: run.max_output,
+            bytes_written: None,
         })?;
         if run.live {
             applied.check_live()?;
