@@ -329,6 +329,7 @@ mod tests {
             (&["run", "--timeout", "0", "x.py"], "`0` is zero: a limit must be at least 1ms"),
             (&["run", "--memory", "0", "x.py"], "128MiB is enough for small scripts"),
             (&["run", "--memory", "5GiB", "x.py"], "at most 4GiB"),
+            (&["run", "--max-disk", "0", "x.py"], "is zero"),
             (&["run", "--memory", "256", "x.py"], "`256MiB`"),
             (&["run", "--memory", "-5MiB", "x.py"], "`-5MiB` is not a size"),
             (&["run", "--max-output", "0B", "x.py"], "is zero"),
@@ -367,6 +368,9 @@ mod tests {
             "64MiB",
             "--max-output",
             "1KiB",
+            "--max-disk",
+            "3MB",
+            "--raw",
             "--epoch",
             "2026-01-31T12:00:00Z",
             "--seed",
@@ -387,6 +391,7 @@ mod tests {
         assert_eq!(run.fuel, Some(20_000_000));
         assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
         assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!((run.max_disk, run.raw), (Some(3_000_000), true));
         assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
         assert_eq!(run.seed, Some(u128::MAX));
         assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);

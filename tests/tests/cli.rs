@@ -51,6 +51,8 @@ fn help_and_version() {
     let sandbox = sandbox();
     snapshot("help", &sandbox, &["--help"]);
     snapshot("help-run", &sandbox, &["run", "-h"]);
+    let long = sandbox.run(&["run", "--help"]);
+    assert!(long.stdout.contains("/script/NAME") && long.stdout.contains("belongs to the script"), "{long:?}");
     snapshot("help-runtime-install", &sandbox, &["runtime", "install", "-h"]);
     snapshot("nothing", &sandbox, &[]);
     let version = sandbox.run(&["--version"]);
@@ -110,6 +112,7 @@ fn bad_input_says_what_where_and_what_to_try() {
         ("bad-widens-strict-memory", &["run", "--policy", "strict", "--memory", "256MiB", "good.py"]),
         ("bad-widens-strict-output", &["run", "--policy", "strict", "--max-output", "3MB", "good.py"]),
         ("bad-widens-strict-fuel", &["run", "--policy", "strict", "--fuel", "200G", "good.py"]),
+        ("bad-widens-strict-disk", &["run", "--policy", "strict", "--max-disk", "1GiB", "good.py"]),
     ];
     for (name, words) in rows {
         snapshot(name, &sandbox, words);
@@ -442,6 +445,12 @@ fn a_terminal_gets_nothing_it_would_obey_but_colors() {
     ] {
         let _ = tricks(code);
         assert_eq!(on_terminal(&sandbox, &["run", "tricks.py"]), shown, "{code}");
+        // A pipe gets every byte, and so does a terminal that is to have them.
+        let raw = on_terminal(&sandbox, &["run", "--raw", "tricks.py"]);
+        let output = sandbox.command().args(["run", "tricks.py"]).output().unwrap();
+        let piped = [output.stdout, output.stderr].concat();
+        assert_eq!(raw, String::from_utf8_lossy(&piped), "{code}");
+        assert_eq!(raw != shown, shown.contains('\\') || shown.ends_with("[0m"), "{code}");
     }
     // The cursor cannot be put over our verdict, nor a path of the caller's turn the line around.
     let _ = tricks("print('\\x1b[1A\\x1b[2K', end='', flush=True)\nwhile True: pass");
@@ -453,6 +462,17 @@ fn a_terminal_gets_nothing_it_would_obey_but_colors() {
     let _ = sandbox.file(name, "1/0");
     let shown = on_terminal(&sandbox, &["run", name]);
     assert!(shown.contains("/script/\\u{202e}x.py\", line 1"), "{shown:?}");
+}
+
+#[test]
+fn files_have_a_quota_that_can_be_set() {
+    let sandbox = sandbox();
+    let code = "for _ in range(2):\n    with open('a', 'wb') as a: a.write(b'x' * 5000)";
+    let ran = sandbox.run(&["run", "--max-disk", "10kB", "-c", code]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let ran = sandbox.run(&["run", "--max-disk", "9999B", "-c", code]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
 }
 
 #[test]

@@ -86,6 +86,14 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub(crate) max_output: Option<u64>,
 
+    /// What it may write to files, for example 64MiB
+    ///
+    /// A size with a unit, for all that is written during the run. The files are in memory, so --memory bounds them too.
+    /// Past it the script sees an OSError, "No space left on device". Default: by policy, 256MiB in moderate. Example:
+    /// `--max-disk 10MiB`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    pub(crate) max_disk: Option<u64>,
+
     /// Start the script's clock at this moment
     ///
     /// RFC 3339. The clock goes on from there with the instructions the script executes. Default: now. With the same
@@ -133,6 +141,14 @@ pub(crate) struct RunArguments {
         hide_default_value = true
     )]
     pub(crate) format: Format,
+
+    /// On a terminal, show output as it is
+    ///
+    /// On a terminal, control characters other than newline, tab and colors are shown escaped, for example `\r` or
+    /// `\x1b`, so that a script cannot set the clipboard or the title or paint over other lines. With --raw the terminal
+    /// gets, and obeys, all of them. Files and pipes get every byte in any case.
+    #[arg(long)]
+    pub(crate) raw: bool,
 
     /// Say what the run used
     ///
@@ -196,7 +212,7 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, env, language, format, stats, epoch, seed, .. } = &run;
+    let RunArguments { source, args, policy, live, env, language, format, raw, stats, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
     let language = script::language(&found, language.as_deref(), &policy.name, bounds.narrow)?;
     let mut job = job_of(found.script, args)?;
@@ -221,7 +237,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
     let mut ended = match format {
         Format::Text => {
-            let shown = LiveOutput::new(watch.caught());
+            let shown = LiveOutput::new(watch.caught(), *raw);
             job.capture = false;
             job.sink = Some(Box::new(shown.clone()));
             let outcome = engine.run_blocking(job);
@@ -301,7 +317,7 @@ impl Bounds {
             wall_time: run.timeout,
             memory: run.memory,
             output: run.max_output,
-            bytes_written: None,
+            bytes_written: run.max_disk,
         })?;
         if run.live {
             applied.check_live()?;

@@ -18,6 +18,8 @@ pub(crate) struct LiveOutput(Arc<Mutex<Streams>>);
 #[derive(Debug)]
 struct Streams {
     caught: Caught,
+    /// Whether a terminal gets every byte too.
+    raw: bool,
     stdout: Option<Half>,
     stderr: Option<Half>,
     broken: Option<Broken>,
@@ -31,6 +33,7 @@ struct Half {
     filter: Option<Filter>,
     /// The last bytes written to standard error.
     tail: Option<Vec<u8>>,
+    on_terminal: bool,
     line_open: bool,
 }
 
@@ -57,14 +60,15 @@ pub(crate) struct Left {
 }
 
 impl LiveOutput {
-    pub(crate) fn new(caught: Caught) -> Self {
-        Self(Arc::new(Mutex::new(Streams { caught, stdout: None, stderr: None, broken: None })))
+    /// `raw` says whether a terminal gets every byte as it is.
+    pub(crate) fn new(caught: Caught, raw: bool) -> Self {
+        Self(Arc::new(Mutex::new(Streams { caught, raw, stdout: None, stderr: None, broken: None })))
     }
 
     /// The run is over: writes what was held back and says how the streams were left.
     pub(crate) fn finish(self) -> Left {
         let mut streams = self.lock();
-        let Streams { caught: _, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught: _, raw: _, stdout, stderr, broken } = &mut *streams;
         if broken.is_none() {
             // Never more than a few bytes; a reader who does not take them for this long is not reading.
             let patience = Patience::until(Instant::now() + Duration::from_millis(20));
@@ -75,7 +79,7 @@ impl LiveOutput {
             }
         }
         // What a file or a pipe got does not matter for how standard error looks, except its own.
-        let on_terminal = |half: &Half| half.line_open && half.filter.is_some();
+        let on_terminal = |half: &Half| half.line_open && half.on_terminal;
         let line_open = stderr.as_ref().is_some_and(|half| half.line_open)
             || (stdout.as_ref().is_some_and(on_terminal) && rustix::termios::isatty(rustix::stdio::stderr()));
         let last_error_line = stderr.as_ref().and_then(|half| half.tail.as_deref()).map(last_line).unwrap_or_default();
@@ -90,13 +94,13 @@ impl LiveOutput {
 impl OutputSink for LiveOutput {
     fn write(&mut self, stream: Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let mut streams = self.lock();
-        let Streams { caught, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught, raw, stdout, stderr, broken } = &mut *streams;
         let patience = Patience { deadline: Some(deadline), caught: Some(caught.clone()) };
         let half = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        let result = half.get_or_insert_with(|| Half::open(stream)).write(bytes, &patience);
+        let result = half.get_or_insert_with(|| Half::open(stream, *raw)).write(bytes, &patience);
         if let Err(error) = &result {
             *broken = Some(match error.kind() {
                 io::ErrorKind::TimedOut => Broken::Late,
@@ -113,14 +117,15 @@ impl OutputSink for LiveOutput {
 }
 
 impl Half {
-    fn open(stream: Stream) -> Self {
+    fn open(stream: Stream, raw: bool) -> Self {
         let outlet = Outlet::open(stream);
-        let filter = outlet.is_terminal().then(Filter::default);
+        let on_terminal = outlet.is_terminal();
+        let filter = (on_terminal && !raw).then(Filter::default);
         let tail = match stream {
             Stream::Stdout => None,
             Stream::Stderr => Some(Vec::new()),
         };
-        Self { outlet, filter, tail, line_open: false }
+        Self { outlet, filter, tail, on_terminal, line_open: false }
     }
 
     fn write(&mut self, bytes: &[u8], patience: &Patience) -> io::Result<()> {
