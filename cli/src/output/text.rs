@@ -118,13 +118,15 @@ pub(crate) fn limit(hit: &LimitHit, usage: &Usage) -> String {
 
 /// What to do about a limit; `raisable` says whether a flag may raise it under this policy.
 pub(crate) fn limit_hint(kind: LimitKind, policy: &str, raisable: bool) -> String {
-    let Some(option) = limit_option(kind.name()) else {
-        return "the stack has a fixed size: the script nests too deeply, for example by endless recursion".into();
+    let option = match kind {
+        LimitKind::Fuel | LimitKind::WallTime | LimitKind::Memory | LimitKind::Output => limit_option(kind.name()),
+        LimitKind::Stack => {
+            return "the stack has a fixed size: the script nests too deeply, for example by endless recursion".into();
+        }
     };
-    if raisable {
-        format!("raise it with {option}")
-    } else {
-        format!("policy `{policy}` allows no more: choose another one, for example `--policy moderate`")
+    match option {
+        Some(option) if raisable => format!("raise it with {option}"),
+        _ => format!("policy `{policy}` allows no more: choose another one, for example `--policy moderate`"),
     }
 }
 
