@@ -5,8 +5,10 @@
 //! swallow misspelled options or read the script's.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
-use clap::error::ErrorKind;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::run::RunArguments;
@@ -33,7 +35,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a script
+    // Its help is that of the arguments.
     Run(Box<RunArguments>),
     /// Install, list and verify language runtimes
     #[command(subcommand)]
@@ -58,7 +60,7 @@ pub(crate) fn parse(args: &[OsString]) -> Parsed {
 
 fn read(args: &[OsString]) -> Result<Command, clap::Error> {
     let (ours, scripts) = split(args);
-    let matches = CommandLine::command().try_get_matches_from(ours)?;
+    let matches = CommandLine::command().try_get_matches_from(&ours).map_err(|error| advise(error, &ours))?;
     let mut command = CommandLine::from_arg_matches(&matches)?.command;
     if let Command::Run(run) = &mut command {
         run.args = scripts.to_vec();
@@ -112,6 +114,51 @@ fn split(args: &[OsString]) -> (Vec<OsString>, &[OsString]) {
         }
     }
     (ours, rest)
+}
+
+/// Says what clap cannot know: which words were meant for `run`, for python3, or as the name of a script.
+fn advise(mut error: clap::Error, ours: &[OsString]) -> clap::Error {
+    let word = match error.kind() {
+        // Clap names the first letter of it only.
+        ErrorKind::UnknownArgument if is_run(ours) => {
+            let Some(ContextValue::String(invalid)) = error.get(ContextKind::InvalidArg) else { return error };
+            let words = ours.get(2..).unwrap_or_default().iter().filter_map(|word| word.to_str());
+            match words.filter(|word| !word.starts_with("--")).find(|word| word.starts_with(invalid.as_str())) {
+                Some(word) => word.to_owned(),
+                None => return error,
+            }
+        }
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => match ours.get(1).and_then(|word| word.to_str()) {
+            Some(word) => word.to_owned(),
+            None => return error,
+        },
+        _ => return error,
+    };
+    let is_script = Path::new(&word).extension().is_some_and(|e| e == "py" || e == "pyw") || Path::new(&word).is_file();
+    let tip = if is_run(ours) {
+        match word.as_bytes() {
+            _ if is_script => format!("to run the script of that name, write './{word}'"),
+            [
+                b'-',
+                b'B' | b'E' | b'I' | b'O' | b'P' | b'S' | b'W' | b'X' | b'b' | b'd' | b'i' | b'q' | b's' | b'u' | b'v',
+                ..,
+            ] => {
+                format!("leave '{word}' out: options of python3 are not known here, except -c and -m")
+            }
+            _ => format!("a script whose name begins with '-' is written './{word}'"),
+        }
+    } else if is_script {
+        format!("to run a script, write 'capibara run {word}'")
+    } else if word == "-" || word.starts_with("-c") || word.starts_with("-m") {
+        format!("'run' is missing: write 'capibara run {word}', and so on")
+    } else {
+        return error;
+    };
+    if is_run(ours) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(word));
+    }
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+    error
 }
 
 /// What stands after the two ASCII bytes a word begins with.
@@ -264,11 +311,25 @@ mod tests {
             (&["run"][..], "<SCRIPT|-c <CODE>|-m <MODULE>>"),
             (&["run", "--nope", "x.py"], "--nope"),
             (&["run", "--timeot", "1s", "x.py"], "--timeout"),
-            (&["run", "-x", "x.py"], "-x"),
+            (&["run", "-x", "x.py"], "'./-x'"),
+            (&["run", "-dash.py"], "unexpected argument '-dash.py'"),
+            (&["run", "-dash.py"], "'./-dash.py'"),
+            (&["run", "--live", "-u", "x.py"], "leave '-u' out"),
+            (&["run", "-OO", "x.py"], "leave '-OO' out"),
+            (&["x.py", "a"], "'capibara run x.py'"),
+            (&["-c", "print(1)"], "'capibara run -c'"),
+            (&["-"], "'capibara run -'"),
+            (&["run", "--language", "-c", "print(1)"], "a value is required for '--language <NAME>'"),
+            (&["run", "--policy", "--live", "x.py"], "a value is required for '--policy <PRESET>'"),
+            (&["run", "--format", "-m", "calendar"], "a value is required for '--format <FORMAT>'"),
             (&["run", "-c"], "-c"),
             (&["run", "--timeout"], "--timeout"),
             (&["run", "--timeout", "5", "x.py"], "`5s`"),
             (&["run", "--timeout", "0s", "x.py"], "is zero"),
+            (&["run", "--timeout", "0", "x.py"], "`0` is zero: a limit must be at least 1ms"),
+            (&["run", "--memory", "0", "x.py"], "128MiB is enough for small scripts"),
+            (&["run", "--memory", "5GiB", "x.py"], "at most 4GiB"),
+            (&["run", "--max-disk", "0", "x.py"], "is zero"),
             (&["run", "--memory", "256", "x.py"], "`256MiB`"),
             (&["run", "--memory", "-5MiB", "x.py"], "`-5MiB` is not a size"),
             (&["run", "--max-output", "0B", "x.py"], "is zero"),
@@ -307,6 +368,9 @@ mod tests {
             "64MiB",
             "--max-output",
             "1KiB",
+            "--max-disk",
+            "3MB",
+            "--raw",
             "--epoch",
             "2026-01-31T12:00:00Z",
             "--seed",
@@ -327,6 +391,7 @@ mod tests {
         assert_eq!(run.fuel, Some(20_000_000));
         assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
         assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!((run.max_disk, run.raw), (Some(3_000_000), true));
         assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
         assert_eq!(run.seed, Some(u128::MAX));
         assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);

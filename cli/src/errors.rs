@@ -6,6 +6,18 @@ use capibara::{EngineError, PolicyError};
 
 use crate::exit_code::ExitCode;
 
+/// The option that sets a limit, by the limit's name; `None` for those that have none.
+pub(crate) fn limit_option(limit: &str) -> Option<&'static str> {
+    match limit {
+        "fuel" => Some("--fuel"),
+        "wall_time" => Some("--timeout"),
+        "memory" => Some("--memory"),
+        "output" => Some("--max-output"),
+        "bytes_written" => Some("--max-disk"),
+        _ => None,
+    }
+}
+
 /// A failure as it is told: on standard error and, with `--format json`, as the object `error`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -82,14 +94,20 @@ impl From<EngineError> for Failure {
 
 impl From<PolicyError> for Failure {
     fn from(error: PolicyError) -> Self {
+        if let PolicyError::Widens { policy, limit, allowed, asked } = &error
+            && let Some(option) = limit_option(limit)
+        {
+            return Self::new(
+                "policy-widened",
+                format!("`{option} {asked}` is more than policy `{policy}` allows: at most {allowed}"),
+            )
+            .with_hint("ask for less, or choose a wider policy, for example `--policy moderate`");
+        }
         let (code, hint) = match &error {
             PolicyError::UnknownName { .. } => {
                 ("unknown-policy", Some("choose one with `--policy moderate`".to_owned()))
             }
-            PolicyError::Widens { .. } => (
-                "policy-widened",
-                Some("ask for less, or choose a wider policy, for example `--policy moderate`".into()),
-            ),
+            PolicyError::Widens { .. } => ("policy-widened", None),
             PolicyError::RefusesLive { .. } => (
                 "policy-refuses-live",
                 Some("leave `--live` out, or choose another policy, for example `--policy moderate`".into()),
@@ -118,6 +136,14 @@ mod tests {
     fn policy_errors_say_what_to_try() {
         let failure = Failure::from(PolicyError::RefusesLive { policy: "strict".into() });
         assert_eq!((failure.exit, failure.code), (ExitCode::Failed, "policy-refuses-live"));
+        let wider = |limit| {
+            let (policy, allowed, asked) = ("strict".into(), "5s".into(), "1m".into());
+            Failure::from(PolicyError::Widens { policy, limit, allowed, asked })
+        };
+        assert_eq!(wider("wall_time").message, "`--timeout 1m` is more than policy `strict` allows: at most 5s");
+        for limit in ["fuel", "memory", "output", "bytes_written", "files"] {
+            assert_eq!(wider(limit).code, "policy-widened", "{limit}");
+        }
         assert!(failure.hint.is_some_and(|hint| hint.contains("--policy moderate")));
     }
 }

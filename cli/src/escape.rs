@@ -11,7 +11,12 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 }
 
 fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}') || is_direction_override(c)
+}
+
+/// Whether a character embeds, overrides or isolates a direction of text (the marks of right-to-left text do not).
+pub(crate) fn is_direction_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Writes one character the way Python and Rust programmers read it: `\n`, `\x1b`, `\u{202e}`.

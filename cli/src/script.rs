@@ -13,12 +13,33 @@ use crate::exit_code::ExitCode;
 /// The largest script that is read. CPython needs some hundred times as much memory to compile one.
 pub(crate) const LARGEST_SCRIPT: u64 = 16 << 20;
 
-/// Reads a script file.
-pub(crate) fn from_file(path: &Path) -> Result<Script, Failure> {
+/// A script, and what there is to tell its language by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) script: Script,
+    /// Whether it has a name of its own. Code, modules and what comes through a pipe have none.
+    named: bool,
+}
+
+impl Found {
+    pub(crate) fn unnamed(script: Script) -> Self {
+        Self { script, named: false }
+    }
+}
+
+/// Reads a script: a file, or a pipe or device as the shell makes one of `<(command)`.
+pub(crate) fn from_file(path: &Path) -> Result<Found, Failure> {
+    if path.as_os_str().is_empty() {
+        return Err(Failure::new("script-name", "the name of the script is empty")
+            .with_hint("name a file, as in `capibara run script.py`; is a variable of the shell empty?"));
+    }
     let shown = path.display();
     let name = name_of(path)?;
-    let source = File::open(path)
-        .and_then(|file| if file.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { read(file) })
+    let (source, named) = File::open(path)
+        .and_then(|file| {
+            let kind = file.metadata()?.file_type();
+            if kind.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok((read(file)?, kind.is_file())) }
+        })
         .map_err(|error| unreadable(path, &error))?;
     let source = source.ok_or_else(|| too_large(&format!("the script `{shown}`")))?;
     if source.is_empty() {
@@ -29,7 +50,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Script, Failure> {
     {
         return Err(not_utf8(&format!("the script `{shown}`"), &source, error.valid_up_to()));
     }
-    Ok(Script::File { name, source: source.into() })
+    Ok(Found { script: Script::File { name, source: source.into() }, named })
 }
 
 /// Reads a script from standard input, to its end.
@@ -137,15 +158,12 @@ fn declares_encoding(source: &[u8]) -> bool {
 /// The language of a script: what `--language` says, else what the script itself shows.
 ///
 /// `narrow` is a policy that flags cannot widen: there `--language` does not make a script known.
-pub(crate) fn language(script: &Script, named: Option<&str>, policy: &str, narrow: bool) -> Result<Language, Failure> {
+pub(crate) fn language(found: &Found, named: Option<&str>, policy: &str, narrow: bool) -> Result<Language, Failure> {
     if let Some(name) = named.filter(|name| *name != Language::Python.name()) {
         return Err(Failure::no_such_language(name));
     }
-    let (name, source) = match script {
-        Script::File { name, source } => (name, source),
-        // Code, modules and standard input have no name to tell by. `Script` may grow by more such.
-        _ => return Ok(Language::Python),
-    };
+    // Without a name it is taken for Python, as code, modules and standard input are.
+    let Found { script: Script::File { name, source }, named: true } = found else { return Ok(Language::Python) };
     if is_python(name, source) || (named.is_some() && !narrow) {
         return Ok(Language::Python);
     }
@@ -183,8 +201,8 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt as _;
 
-    fn file(name: &str, source: &[u8]) -> Script {
-        Script::File { name: name.into(), source: source.into() }
+    fn file(name: &str, source: &[u8]) -> Found {
+        Found { script: Script::File { name: name.into(), source: source.into() }, named: true }
     }
 
     #[test]
@@ -218,8 +236,11 @@ mod tests {
             assert_eq!((unknown.exit, unknown.code), (ExitCode::Unavailable, "no-such-language"));
         }
         for script in [Script::Code("x".into()), Script::StandardInput("x".into()), Script::Module("x".into())] {
-            assert!(language(&script, None, "strict", true).is_ok());
+            assert!(language(&Found::unnamed(script), None, "strict", true).is_ok());
         }
+        let pipe = Found { named: false, ..file("63", b"print(1)") };
+        assert!(language(&pipe, None, "strict", true).is_ok());
+        assert!(language(&pipe, Some("cobol"), "moderate", false).is_err());
     }
 
     #[test]
@@ -253,6 +274,9 @@ mod tests {
             assert!(failure.hint.is_some());
             (failure.code, failure.message)
         };
+        assert_eq!(row(Path::new("")), ("script-name", "the name of the script is empty".into()));
+        assert_eq!(row(Path::new("/dev/zero")).0, "script-too-large");
+        assert_eq!(row(Path::new("/dev/null")).0, "script-empty");
         let missing = row(&dir.join("missing.py"));
         assert_eq!(missing.0, "script-not-found");
         assert!(missing.1.contains("missing.py"), "{}", missing.1);

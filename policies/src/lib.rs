@@ -12,4 +12,6 @@ mod units;
 
 pub use limits::{LimitKind, Limits, LimitsChange};
 pub use policy::{FlagsMay, PRESETS, Policy, PolicyError};
-pub use units::{UnitError, parse_count, parse_duration, parse_size};
+pub use units::{
+    UnitError, format_count, format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size,
+};

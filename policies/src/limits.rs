@@ -23,8 +23,8 @@ pub struct Limits {
     #[serde(deserialize_with = "units::duration")]
     pub wall_time: Duration,
     /// Bytes of linear memory plus what memory files hold. A refused growth is a `MemoryError` for the script.
-    /// Default 512 MiB; a run never takes more than 4 GiB.
-    #[serde(deserialize_with = "units::size")]
+    /// Default 512 MiB, at most 4 GiB.
+    #[serde(deserialize_with = "units::memory")]
     pub memory: u64,
     /// Bytes written to standard output and standard error together. Default 16 MiB.
     #[serde(deserialize_with = "units::size")]
@@ -64,6 +64,8 @@ pub struct LimitsChange {
     pub memory: Option<u64>,
     /// See [`Limits::output`].
     pub output: Option<u64>,
+    /// See [`Limits::bytes_written`].
+    pub bytes_written: Option<u64>,
 }
 
 /// The name of a limit, as it stands in JSON, in policies and in messages.

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::{LimitKind, Limits, LimitsChange};
+use crate::units::{format_count, format_duration, format_size};
+use crate::{Limits, LimitsChange};
 
 /// The presets, strictest first: name and data file.
 pub const PRESETS: [(&str, &str); 3] = [
@@ -58,11 +59,11 @@ pub enum PolicyError {
     Widens {
         /// Name of the policy.
         policy: String,
-        /// Which limit.
-        limit: LimitKind,
-        /// What the policy allows.
+        /// Which limit, by its name in a policy: `wall_time`.
+        limit: &'static str,
+        /// What the policy allows, as it is written in a policy: `5s`, `128MiB`, `100G`.
         allowed: String,
-        /// What was asked for.
+        /// What was asked for, written in the same way.
         asked: String,
     },
     /// Real clocks and randomness under a policy that refuses them.
@@ -100,37 +101,28 @@ impl Policy {
     /// # Errors
     /// [`PolicyError::Widens`] if the policy lets flags only narrow and `change` would raise a limit.
     pub fn apply(&mut self, change: &LimitsChange) -> Result<(), PolicyError> {
-        let narrow_only = self.flags == FlagsMay::Narrow;
-        let refuse = |limit: LimitKind, allowed: String, asked: String| {
-            Err(PolicyError::Widens { policy: self.name.clone(), limit, allowed, asked })
-        };
         let limits = &self.limits;
-        if let (true, Some(asked), Some(allowed)) = (narrow_only, change.fuel, limits.fuel)
-            && asked > allowed
-        {
-            return refuse(LimitKind::Fuel, allowed.to_string(), asked.to_string());
-        }
-        if let (true, Some(asked)) = (narrow_only, change.wall_time)
-            && asked > limits.wall_time
-        {
-            let show = |d| humantime::format_duration(d).to_string();
-            return refuse(LimitKind::WallTime, show(limits.wall_time), show(asked));
-        }
-        for (limit, asked, allowed) in
-            [(LimitKind::Memory, change.memory, limits.memory), (LimitKind::Output, change.output, limits.output)]
-        {
-            if let (true, Some(asked)) = (narrow_only, asked)
-                && asked > allowed
-            {
-                let show = |bytes| bytesize::ByteSize(bytes).to_string();
-                return refuse(limit, show(allowed), show(asked));
-            }
+        let wider = match self.flags {
+            FlagsMay::Set => None,
+            FlagsMay::Narrow => [
+                ("fuel", wider(limits.fuel, change.fuel, format_count)),
+                ("wall_time", wider(Some(limits.wall_time), change.wall_time, format_duration)),
+                ("memory", wider(Some(limits.memory), change.memory, format_size)),
+                ("output", wider(Some(limits.output), change.output, format_size)),
+                ("bytes_written", wider(Some(limits.bytes_written), change.bytes_written, format_size)),
+            ]
+            .into_iter()
+            .find_map(|(limit, wider)| Some((limit, wider?))),
+        };
+        if let Some((limit, (allowed, asked))) = wider {
+            return Err(PolicyError::Widens { policy: self.name.clone(), limit, allowed, asked });
         }
         let limits = &mut self.limits;
         limits.fuel = change.fuel.or(limits.fuel);
         limits.wall_time = change.wall_time.unwrap_or(limits.wall_time);
         limits.memory = change.memory.unwrap_or(limits.memory);
         limits.output = change.output.unwrap_or(limits.output);
+        limits.bytes_written = change.bytes_written.unwrap_or(limits.bytes_written);
         Ok(())
     }
 
@@ -141,6 +133,16 @@ impl Policy {
     pub fn check_live(&self) -> Result<(), PolicyError> {
         if self.live { Ok(()) } else { Err(PolicyError::RefusesLive { policy: self.name.clone() }) }
     }
+}
+
+/// What is allowed and what is asked for, if that is more. A limit that is `None` bounds nothing.
+fn wider<T: PartialOrd + Copy>(
+    allowed: Option<T>,
+    asked: Option<T>,
+    format: fn(T) -> String,
+) -> Option<(String, String)> {
+    let (allowed, asked) = (allowed?, asked?);
+    (asked > allowed).then(|| (format(allowed), format(asked)))
 }
 
 #[cfg(test)]
@@ -185,6 +187,7 @@ mod tests {
             LimitsChange { fuel: Some(u64::MAX), ..Default::default() },
             LimitsChange { memory: Some(1 << 30), ..Default::default() },
             LimitsChange { output: Some(1 << 30), ..Default::default() },
+            LimitsChange { bytes_written: Some(1 << 30), ..Default::default() },
         ] {
             let mut strict = Policy::preset("strict").unwrap();
             let before = strict.clone();
@@ -192,6 +195,11 @@ mod tests {
             assert_eq!(strict, before);
             Policy::preset("moderate").unwrap().apply(&wider).unwrap();
         }
+        let memory = LimitsChange { memory: Some(1 << 30), ..Default::default() };
+        assert_eq!(
+            Policy::preset("strict").unwrap().apply(&memory).unwrap_err().to_string(),
+            "policy `strict` allows memory up to 128MiB, and 1GiB was asked for; it can only be lowered"
+        );
         assert!(strict.check_live().is_err());
         Policy::preset("moderate").unwrap().check_live().unwrap();
     }
@@ -201,6 +209,8 @@ mod tests {
         let text = PRESETS[0].1.replace("memory: 128MiB", "memory: 128");
         let message = Policy::parse("mine", &text).unwrap_err().to_string();
         assert!(message.contains("no unit") && message.contains("mine"), "{message}");
+        let text = PRESETS[0].1.replace("memory: 128MiB", "memory: 5GiB");
+        assert!(Policy::parse("mine", &text).unwrap_err().to_string().contains("at most 4GiB"));
         let text = PRESETS[0].1.replace("memory:", "memmory:");
         assert!(Policy::parse("mine", &text).unwrap_err().to_string().contains("memmory"));
     }

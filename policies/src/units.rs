@@ -24,6 +24,16 @@ pub enum UnitError {
         /// The smallest value that works.
         least: &'static str,
     },
+    /// More than any run can have.
+    #[error("`{text}` is too much: at most {most}, {reason}")]
+    TooMuch {
+        /// What was given.
+        text: String,
+        /// The largest value that works.
+        most: &'static str,
+        /// Why there is no more.
+        reason: &'static str,
+    },
     /// Not a number with a unit.
     #[error("`{text}` is not a {what}: write for example `{example}`")]
     Malformed {
@@ -40,21 +50,67 @@ fn is_bare_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'_')
 }
 
+/// What to say about a bare number: the first of `units` that makes a value of it is the example.
+fn without_unit<T>(
+    text: &str,
+    units: [&str; 2],
+    parse: fn(&str) -> Result<T, UnitError>,
+    malformed: UnitError,
+) -> UnitError {
+    for unit in units {
+        let example = format!("{text}{unit}");
+        match parse(&example) {
+            Ok(_) => return UnitError::NoUnit { text: text.into(), example },
+            // With a unit it would be refused as well.
+            Err(UnitError::Zero { least, .. }) => return UnitError::Zero { text: text.into(), least },
+            Err(UnitError::NoUnit { .. } | UnitError::TooMuch { .. } | UnitError::Malformed { .. }) => {}
+        }
+    }
+    malformed
+}
+
 /// Reads a size: `256MiB`, `1.5GB`, `4096B`. A bare number and zero are errors.
 ///
 /// # Errors
 /// [`UnitError`] says what is wrong and shows a value that works.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let text = text.trim();
-    if is_bare_number(text) {
-        return Err(UnitError::NoUnit { text: text.into(), example: format!("{text}MiB") });
-    }
     let malformed = || UnitError::Malformed { text: text.into(), what: "size", example: "256MiB" };
+    if is_bare_number(text) {
+        return Err(without_unit(text, ["MiB", "B"], parse_size, malformed()));
+    }
     let bytes = text.parse::<bytesize::ByteSize>().map_err(|_| malformed())?.as_u64();
     match bytes {
         0 => Err(UnitError::Zero { text: text.into(), least: "1B" }),
         u64::MAX => Err(malformed()),
         bytes => Ok(bytes),
+    }
+}
+
+/// The most memory a run can have, in bytes.
+const MOST_MEMORY: u64 = 4 << 30;
+
+/// Reads a size of memory: as [`parse_size`], and at most 4 GiB.
+///
+/// # Errors
+/// [`UnitError`] says what is wrong and shows a value that works.
+pub fn parse_memory(text: &str) -> Result<u64, UnitError> {
+    let text = text.trim();
+    if is_bare_number(text) {
+        let malformed = UnitError::Malformed { text: text.into(), what: "size", example: "256MiB" };
+        return Err(without_unit(text, ["MiB", "B"], parse_memory, malformed));
+    }
+    match parse_size(text) {
+        Ok(bytes) if bytes > MOST_MEMORY => Err(UnitError::TooMuch {
+            text: text.into(),
+            most: "4GiB",
+            reason: "which is all that 32-bit WebAssembly can address",
+        }),
+        // Less than a runtime takes is refused as well; how much that is, this crate does not know.
+        Err(UnitError::Zero { text, .. }) => {
+            Err(UnitError::Zero { text, least: "what the runtime itself takes; 128MiB is enough for small scripts" })
+        }
+        other => other,
     }
 }
 
@@ -64,10 +120,10 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// [`UnitError`] says what is wrong and shows a value that works.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let text = text.trim();
-    if is_bare_number(text) {
-        return Err(UnitError::NoUnit { text: text.into(), example: format!("{text}s") });
-    }
     let malformed = || UnitError::Malformed { text: text.into(), what: "duration up to 365 days", example: "2s" };
+    if is_bare_number(text) {
+        return Err(without_unit(text, ["s", "ms"], parse_duration, malformed()));
+    }
     let duration = humantime::parse_duration(text).map_err(|_| malformed())?;
     if duration.is_zero() {
         return Err(UnitError::Zero { text: text.into(), least: "1ms" });
@@ -103,8 +159,47 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
     Ok(count)
 }
 
+/// Writes a size exactly, in the largest unit without a fraction: `128MiB`, `3MB`, `17B`.
+#[must_use]
+pub fn format_size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 8] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("kB", 1_000),
+    ];
+    in_units(bytes, &UNITS).unwrap_or_else(|| format!("{bytes}B"))
+}
+
+/// Writes a duration as [`parse_duration`] reads it: `1m30s`, `250ms`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+/// Writes a count exactly, as [`parse_count`] reads it: `100G`, `1500`.
+#[must_use]
+pub fn format_count(count: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("K", 1_000)];
+    in_units(count, &UNITS).unwrap_or_else(|| count.to_string())
+}
+
+/// In the first of these units that divides it.
+fn in_units(n: u64, units: &[(&str, u64)]) -> Option<String> {
+    let (unit, factor) = units.iter().find(|(_, factor)| n > 0 && n.is_multiple_of(*factor))?;
+    Some(format!("{}{unit}", n / factor))
+}
+
 pub(crate) fn size<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
     parse_size(&String::deserialize(d)?).map_err(D::Error::custom)
+}
+
+pub(crate) fn memory<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    parse_memory(&String::deserialize(d)?).map_err(D::Error::custom)
 }
 
 pub(crate) fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
@@ -129,7 +224,61 @@ mod tests {
         for bad in ["", "MiB", "x", "-1MiB", "0MiB", "0B", "1e30GiB", "99999999999GiB", "1XiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
-        assert!(parse_size("256").unwrap_err().to_string().contains("`256MiB`"));
+    }
+
+    #[test]
+    fn memory_is_at_most_what_can_be_addressed() {
+        assert_eq!(parse_memory("4GiB"), Ok(4 << 30));
+        for more in ["5GiB", "4294967297B", "1TiB"] {
+            let message = parse_memory(more).unwrap_err().to_string();
+            assert!(message.contains("at most 4GiB"), "{message}");
+        }
+        assert!(parse_memory("0B").is_err());
+    }
+
+    #[test]
+    fn what_is_suggested_is_accepted() {
+        for (text, example) in [("256", "`256MiB`"), ("1.5", "`1.5MiB`")] {
+            assert!(parse_size(text).unwrap_err().to_string().contains(example), "{text}");
+        }
+        assert!(parse_memory("536870912").unwrap_err().to_string().contains("`536870912B`"));
+        assert!(parse_duration("5").unwrap_err().to_string().contains("`5s`"));
+        for zero in ["0", "0.0", "00"] {
+            for error in
+                [parse_size(zero).unwrap_err(), parse_memory(zero).unwrap_err(), parse_duration(zero).unwrap_err()]
+            {
+                assert!(matches!(error, UnitError::Zero { .. }), "{zero}: {error:?}");
+            }
+        }
+        for odd in [".", "1_0", "_", "1.2.3"] {
+            for error in [parse_size(odd).unwrap_err(), parse_duration(odd).unwrap_err()] {
+                match error {
+                    UnitError::NoUnit { example, .. } => {
+                        assert!(parse_size(&example).is_ok() || parse_duration(&example).is_ok(), "{example}");
+                    }
+                    error => assert!(matches!(error, UnitError::Malformed { .. }), "{odd}: {error:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (bytes, text) in
+            [(128 << 20, "128MiB"), (3_000_000, "3MB"), (1536, "1536B"), (4 << 30, "4GiB"), (17, "17B"), (1, "1B")]
+        {
+            assert_eq!(format_size(bytes), text);
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for (ms, text) in [(90_000, "1m30s"), (5_000, "5s"), (1_500, "1s500ms"), (31_536_000_000, "")] {
+            let shown = format_duration(Duration::from_millis(ms));
+            assert!(text.is_empty() || shown == text, "{shown}");
+            assert_eq!(parse_duration(&shown), Ok(Duration::from_millis(ms)));
+        }
+        for (n, text) in [(100_000_000_000, "100G"), (1_500, "1500"), (20_000, "20K"), (1, "1")] {
+            assert_eq!(format_count(n), text);
+            assert_eq!(parse_count(text), Ok(n));
+        }
     }
 
     #[test]

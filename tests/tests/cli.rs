@@ -17,7 +17,10 @@ fn scrub(sandbox: &Sandbox, text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let line = match line.split_once("used ") {
-            Some((start, _)) if line.contains("limit wall_time") => format!("{start}used [TIME]"),
+            Some((start, used)) if line.contains("limit wall_time") => {
+                let note = used.split_once(' ').map_or(String::new(), |(_, note)| format!(" {note}"));
+                format!("{start}used [TIME]{note}")
+            }
             _ => line.into(),
         };
         out.push_str(&line);
@@ -38,7 +41,7 @@ fn show(sandbox: &Sandbox, ran: &Ran) -> String {
 /// Runs these words and compares with the snapshot of that name.
 fn snapshot(name: &str, sandbox: &Sandbox, words: &[&str]) {
     let ran = sandbox.run(words);
-    insta::with_settings!({description => words.join(" "), omit_expression => true, prepend_module_to_snapshot => false}, {
+    insta::with_settings!({description => scrub(sandbox, &words.join(" ")).trim_end(), omit_expression => true, prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!(name, show(sandbox, &ran));
     });
 }
@@ -48,6 +51,8 @@ fn help_and_version() {
     let sandbox = sandbox();
     snapshot("help", &sandbox, &["--help"]);
     snapshot("help-run", &sandbox, &["run", "-h"]);
+    let long = sandbox.run(&["run", "--help"]);
+    assert!(long.stdout.contains("/script/NAME") && long.stdout.contains("belongs to the script"), "{long:?}");
     snapshot("help-runtime-install", &sandbox, &["runtime", "install", "-h"]);
     snapshot("nothing", &sandbox, &[]);
     let version = sandbox.run(&["--version"]);
@@ -59,6 +64,7 @@ fn the_answer_is_on_stdout_and_everything_about_it_on_stderr() {
     let sandbox = sandbox();
     snapshot("code", &sandbox, &["run", "-c", "import sys; print('out'); print('err', file=sys.stderr)"]);
     snapshot("limit", &sandbox, &["run", "--timeout", "200ms", "-c", "print('before')\nwhile True: pass"]);
+    snapshot("limit-slept", &sandbox, &["run", "-c", "import time; time.sleep(100)"]);
     snapshot("limit-strict", &sandbox, &["run", "--policy", "strict", "-c", "print('x' * (1 << 21))"]);
     snapshot("exception", &sandbox, &["run", "-c", "def f():\n    raise ValueError('no')\nf()"]);
     snapshot("abort", &sandbox, &["run", "-c", "import os; os.abort()"]);
@@ -96,6 +102,17 @@ fn bad_input_says_what_where_and_what_to_try() {
         ("bad-env", &["run", "--env", "NAME", &good]),
         ("bad-format", &["run", "--format", "xml", &good]),
         ("bad-no-script", &["run"]),
+        ("bad-script-empty-name", &["run", ""]),
+        ("bad-duration-bare-zero", &["run", "--timeout", "0", "good.py"]),
+        ("bad-memory-bare-zero", &["run", "--memory", "0", "good.py"]),
+        ("bad-memory-large", &["run", "--memory", "5GiB", "good.py"]),
+        ("bad-dash-script", &["run", "-dash.py"]),
+        ("bad-python-option", &["run", "-u", "good.py"]),
+        ("bad-language-swallows-code", &["run", "--language", "-c", "print(1)"]),
+        ("bad-widens-strict-memory", &["run", "--policy", "strict", "--memory", "256MiB", "good.py"]),
+        ("bad-widens-strict-output", &["run", "--policy", "strict", "--max-output", "3MB", "good.py"]),
+        ("bad-widens-strict-fuel", &["run", "--policy", "strict", "--fuel", "200G", "good.py"]),
+        ("bad-widens-strict-disk", &["run", "--policy", "strict", "--max-disk", "1GiB", "good.py"]),
     ];
     for (name, words) in rows {
         snapshot(name, &sandbox, words);
@@ -117,6 +134,80 @@ fn bad_input_says_what_where_and_what_to_try() {
             assert!(json["error"]["message"].is_string() && json["exit_code"].is_null(), "{name}: {json}");
         }
     }
+}
+
+#[test]
+fn a_script_without_run_is_told_how_to_run() {
+    let sandbox = sandbox();
+    let _ = (sandbox.file("good.py", "print(1)"), sandbox.file("good", "print(1)"));
+    for (name, words) in [
+        ("no-run-file", &["good.py", "a"][..]),
+        ("no-run-missing-file", &["./missing.py"]),
+        ("no-run-file-without-extension", &["./good"]),
+        ("no-run-code", &["-c", "print(1)"]),
+        ("no-run-unknown", &["frobnicate"]),
+    ] {
+        snapshot(name, &sandbox, words);
+        let json = sandbox.run(&[words, &["--format", "json"]].concat());
+        assert_eq!(json.code, Some(125), "{json:?}");
+    }
+}
+
+#[test]
+fn an_uncaught_error_that_comes_of_isolation_is_explained() {
+    let sandbox = sandbox();
+    snapshot("hint-module", &sandbox, &["run", "-c", "import numpy"]);
+    snapshot("hint-file", &sandbox, &["run", "-c", "open('data.csv')"]);
+    let quiet: &[&[&str]] = &[
+        // It has its own reason; it was caught; it was not the end.
+        &["run", "-c", "import pwd"],
+        &["run", "-c", "try: import numpy\nexcept ImportError as e: print(e)"],
+        &["run", "-c", "import sys; print(\"ModuleNotFoundError: No module named 'x'\", file=sys.stderr)"],
+        &["run", "-c", "raise ValueError('no')"],
+        &["run", "--format", "json", "-c", "import numpy"],
+    ];
+    for words in quiet {
+        let ran = sandbox.run(words);
+        assert!(!ran.stderr.contains("capibara: "), "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_pipe_or_device_is_a_script() {
+    let sandbox = sandbox();
+    let _ = sandbox.file("plain", "import sys; print(sys.argv)\n");
+    let binary = env!("CARGO_BIN_EXE_capibara-under-test");
+    for (line, stdout) in [
+        ("\"$0\" run <(echo 'print(input())') <<< hi", "hi\n"),
+        ("\"$0\" run --policy strict <(echo 'import sys; print(sys.argv[1:])') a --live", "['a', '--live']\n"),
+        ("cat plain | \"$0\" run /dev/stdin a", "['-', 'a']\n"),
+        ("\"$0\" run /dev/stdin < plain", "['-']\n"),
+        ("mkfifo f && (cat plain > f & \"$0\" run f b)", "['/script/f', 'b']\n"),
+    ] {
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", line, binary]).current_dir(sandbox.dir.path());
+        let ran = capibara_tests::finish(bash.env("CAPIBARA_CACHE_DIR", capibara_tests::cache()).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), stdout, ""), "{line}");
+    }
+    let ran = sandbox.run(&["run", "/dev/zero"]);
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert!(ran.stderr.contains("larger than 16MiB"), "{ran:?}");
+}
+
+#[test]
+fn what_the_readme_says_a_script_sees() {
+    let sandbox = sandbox();
+    let _ = sandbox.file("see.py", "import sys, os, time\nprint(sys.argv, os.getcwd(), sys.stdin.isatty(), time.tzname)\nprint(sys.maxsize, hash('a'), sys.path)\nopen('left', 'w').write('x')\nt = time.time(); input(); print(time.time() - t < 0.1)");
+    let words = ["run", "--env", "PYTHONHASHSEED=3", "--env", "PYTHONPATH=/tmp", "see.py", "a"];
+    let mut child = sandbox.command().args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300)); // The clock of the script does not notice.
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
+    let ran = capibara_tests::finish(child.wait_with_output().unwrap());
+    let shown = "['/script/see.py', 'a'] /home/script False ('UTC', 'UTC')\n2147483647 -468864544 ['/script']\nTrue\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), shown), "{ran:?}");
+    let again = sandbox.run(&["run", "-c", "import os; print(os.listdir('.'))"]);
+    assert_eq!(again.stdout, "[]\n", "{again:?}");
+    assert!(!sandbox.dir.path().join("left").exists());
 }
 
 #[test]
@@ -262,6 +353,7 @@ fn stats_are_printed_on_request() {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
     assert!(ran.stderr.lines().all(|line| line.starts_with("capibara: ")), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ms, time slept not included"), "{}", ran.stderr);
 }
 
 #[test]
@@ -306,27 +398,81 @@ fn json_is_schema_1() {
     assert_eq!((&pinned["scan"], &pinned["receipt"], &pinned["cached"]), (&().into(), &().into(), &false.into()));
 }
 
+/// Runs these words on a terminal and gives back what the terminal got. `script(1)` makes the terminal: the crates that
+/// do it turn on features of rustix or libc that Wasmtime's build shares.
+fn on_terminal(sandbox: &Sandbox, words: &[&str]) -> String {
+    let quoted = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+    let inner = [format!("'{}'", env!("CARGO_BIN_EXE_capibara-under-test"))].into_iter().chain(quoted);
+    let output = std::process::Command::new("script")
+        .args(["-qec", &inner.collect::<Vec<_>>().join(" "), "/dev/null"])
+        .env("CAPIBARA_CACHE_DIR", capibara_tests::cache())
+        .env("SHELL", "/bin/sh")
+        .current_dir(sandbox.dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n")
+}
+
 #[test]
-fn control_characters_are_escaped_on_a_terminal() {
-    // `script` gives the command a terminal.
+fn a_terminal_gets_nothing_it_would_obey_but_colors() {
     if std::process::Command::new("script").arg("--version").output().is_err() {
-        skip("control_characters_are_escaped_on_a_terminal", "unavailable: script(1), from bsdutils");
+        skip("a_terminal_gets_nothing_it_would_obey_but_colors", "unavailable: script(1), from bsdutils");
         return;
     }
     let sandbox = sandbox();
-    let code = sandbox.file("tricks.py", "print('\\x1b]52;c;aGk=\\x07 \\x1b[2A \\x1b[31mred\\x1b[0m\\tok')");
-    let binary = env!("CARGO_BIN_EXE_capibara-under-test");
-    let inner = format!("{binary} run {}", code.display());
+    let tricks = |code: &str| sandbox.file("tricks.py", code);
+    for (code, shown) in [
+        // Clipboard, title, cursor, a question the terminal answers, carriage return, and what may pass.
+        (r"print('\x1b]52;c;aGk=\x07')", "\\x1b]52;c;aGk=\\x07\n"),
+        (r"print('\x1b]0;title\x1b\\')", "\\x1b]0;title\\x1b\\\n"),
+        (r"print('\x1b[2A\x1b[6n')", "\\x1b[2A\\x1b[6n\n"),
+        (r"print('\x9b2J \x85')", "\\u{9b}2J \\u{85}\n"),
+        (r"print('bad\rgood')", "bad\\rgood\n"),
+        (r"print('/home/\u202egnp.exe')", "/home/\\u{202e}gnp.exe\n"),
+        (r"print('\x1b[31mred\x1b[0m\tok é 猫')", "\u{1b}[31mred\u{1b}[0m\tok é 猫\n"),
+        (r"print('\x1b[31mred')", "\u{1b}[31mred\n\u{1b}[0m"),
+        // Standard error is shown in the same way.
+        (r"import sys; print('\x1b[2A\rx', file=sys.stderr)", "\\x1b[2A\\rx\n"),
+        // Split over writes, in the middle of a character, of a color and of a sequence that is no color.
+        (
+            "import os\nfor b in 'é猫\\x1b[1;31mx\\x1b[0m\\x1b[2A\\n'.encode(): os.write(1, bytes([b]))",
+            "é猫\u{1b}[1;31mx\u{1b}[0m\\x1b[2A\n",
+        ),
+        // Unfinished at the end.
+        (r"import os; os.write(1, b'x\x1b[3')", "x\\x1b[3"),
+        (r"import os; os.write(1, b'x\xf0\x9f')", "x\\xf0\\x9f"),
+    ] {
+        let _ = tricks(code);
+        assert_eq!(on_terminal(&sandbox, &["run", "tricks.py"]), shown, "{code}");
+        // A pipe gets every byte, and so does a terminal that is to have them.
+        let raw = on_terminal(&sandbox, &["run", "--raw", "tricks.py"]);
+        let output = sandbox.command().args(["run", "tricks.py"]).output().unwrap();
+        let piped = [output.stdout, output.stderr].concat();
+        assert_eq!(raw, String::from_utf8_lossy(&piped), "{code}");
+        assert_eq!(raw != shown, shown.contains('\\') || shown.ends_with("[0m"), "{code}");
+    }
+    // The cursor cannot be put over our verdict, nor a path of the caller's turn the line around.
+    let _ = tricks("print('\\x1b[1A\\x1b[2K', end='', flush=True)\nwhile True: pass");
+    let shown = on_terminal(&sandbox, &["run", "--fuel", "50M", "tricks.py"]);
+    assert!(shown.starts_with("\\x1b[1A\\x1b[2K\ncapibara: stopped by limit fuel: allowed 50_000_000, "), "{shown:?}");
+    let shown = on_terminal(&sandbox, &["run", "\u{1b}[2A\r/\u{202e}yp.py"]);
+    assert!(shown.starts_with("capibara: error: there is no script `\\x1b[2A\\r/\\u{202e}yp.py`\n"), "{shown:?}");
+    let name = "\u{202e}x.py";
+    let _ = sandbox.file(name, "1/0");
+    let shown = on_terminal(&sandbox, &["run", name]);
+    assert!(shown.contains("/script/\\u{202e}x.py\", line 1"), "{shown:?}");
+}
 
-    let output = std::process::Command::new("script")
-        .args(["-qec", &inner, "/dev/null"])
-        .env("CAPIBARA_CACHE_DIR", capibara_tests::cache())
-        .current_dir(sandbox.dir.path())
-        .output()
-        .unwrap();
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(!shown.contains("\u{1b}]52") && !shown.contains("\u{1b}[2A"), "{shown:?}");
-    assert!(shown.contains("\u{1b}[31mred\u{1b}[0m\tok"), "{shown:?}");
+#[test]
+fn files_have_a_quota_that_can_be_set() {
+    let sandbox = sandbox();
+    let code = "for _ in range(2):\n    with open('a', 'wb') as a: a.write(b'x' * 5000)";
+    let ran = sandbox.run(&["run", "--max-disk", "10kB", "-c", code]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let ran = sandbox.run(&["run", "--max-disk", "9999B", "-c", code]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
 }
 
 #[test]

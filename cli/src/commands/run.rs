@@ -11,7 +11,7 @@ use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, LimitKind, Limits, LimitsChange, Outcome, Policy, Script, Status,
     Stdin,
 };
-use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_size};
+use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 
 use super::display_name;
@@ -22,13 +22,15 @@ use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
 use crate::output::{Format, lost};
-use crate::script;
+use crate::script::{self, Found};
 use crate::signals::{Signal, Watch};
 
 /// Run a script
 ///
 /// The script runs in real CPython inside WebAssembly. It sees itself, an empty working directory in memory, the
 /// standard library, its arguments and standard input, and nothing else: no files of yours, no environment, no network.
+/// The script stands at /script/NAME, the working directory is /home/script, and what is written to files is gone when
+/// the run ends. The time zone is UTC. Sleeping takes no time, but moves the script's clock and counts against --timeout.
 ///
 /// Everything after SCRIPT (or after `-c CODE`, `-m MODULE`) belongs to the script, also words that look like options.
 /// Standard output is the script's own; what is said about the run goes to standard error in lines that begin with
@@ -51,7 +53,7 @@ pub(crate) struct RunArguments {
     ///
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
     /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
-    #[arg(long, value_name = "PRESET", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset, allow_hyphen_values = true)]
+    #[arg(long, value_name = "PRESET", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset)]
     pub(crate) policy: Policy,
 
     /// Stop after so many instructions, for example 500M
@@ -63,8 +65,9 @@ pub(crate) struct RunArguments {
 
     /// Stop after so much time, for example 2s
     ///
-    /// Real time with a unit: ms, s, m, h. Waiting and sleeping count. What was printed before is kept; the exit code
-    /// is 124. Default: by policy, 30s in moderate. Example: `--timeout 1m30s`
+    /// Real time plus time slept, with a unit: ms, s, m, h. Waiting for input or for a reader of the output counts. A
+    /// sleep takes no real time (except with --live) and counts in full. What was printed before the stop is kept; the
+    /// exit code is 124. Default: by policy, 30s in moderate. Example: `--timeout 1m30s`
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
 
@@ -73,7 +76,7 @@ pub(crate) struct RunArguments {
     /// A size with a unit: KiB, MiB, GiB, or kB, MB, GB. It covers the interpreter and the files the script makes, and
     /// is at most 4GiB. The script sees a MemoryError; if it dies of it, the exit code is 124. Default: by policy,
     /// 512MiB in moderate. Example: `--memory 64MiB`
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, allow_hyphen_values = true)]
     pub(crate) memory: Option<u64>,
 
     /// What the script may print, for example 1MiB
@@ -82,6 +85,14 @@ pub(crate) struct RunArguments {
     /// 124; what came before is kept. Default: by policy, 16MiB in moderate. Example: `--max-output 100KiB`
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub(crate) max_output: Option<u64>,
+
+    /// What it may write to files, for example 64MiB
+    ///
+    /// A size with a unit, for all that is written during the run. The files are in memory, so --memory bounds them too.
+    /// Past it the script sees an OSError, "No space left on device". Default: by policy, 256MiB in moderate. Example:
+    /// `--max-disk 10MiB`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
+    pub(crate) max_disk: Option<u64>,
 
     /// Start the script's clock at this moment
     ///
@@ -114,7 +125,7 @@ pub(crate) struct RunArguments {
     ///
     /// Python is known by `.py`, `.pyw` or a first line that names python or capibara; other scripts are denied without
     /// this option, and under strict with it too. Example: `--language python`
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "NAME")]
     pub(crate) language: Option<String>,
 
     /// text (default): script's output; json: an object
@@ -127,10 +138,17 @@ pub(crate) struct RunArguments {
         value_name = "FORMAT",
         default_value_t,
         hide_possible_values = true,
-        hide_default_value = true,
-        allow_hyphen_values = true
+        hide_default_value = true
     )]
     pub(crate) format: Format,
+
+    /// On a terminal, show output as it is
+    ///
+    /// On a terminal, control characters other than newline, tab and colors are shown escaped, for example `\r` or
+    /// `\x1b`, so that a script cannot set the clipboard or the title or paint over other lines. With --raw the terminal
+    /// gets, and obeys, all of them. Files and pipes get every byte in any case.
+    #[arg(long)]
+    pub(crate) raw: bool,
 
     /// Say what the run used
     ///
@@ -141,7 +159,7 @@ pub(crate) struct RunArguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0-119     the script's own; others become 119
+  0-119     the script's own; others become 119, and are told
   123       the interpreter broke down
   124       stopped by a limit
   125       could not be done: usage, configuration, internal
@@ -194,9 +212,11 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, env, language, format, stats, epoch, seed, .. } = &run;
-    let (mut job, bounds) = (job_of(source, args)?, Bounds::new(policy, &run)?);
-    job.language = script::language(&job.script, language.as_deref(), &policy.name, bounds.narrow)?;
+    let RunArguments { source, args, policy, live, env, language, format, raw, stats, epoch, seed, .. } = &run;
+    let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
+    let language = script::language(&found, language.as_deref(), &policy.name, bounds.narrow)?;
+    let mut job = job_of(found.script, args)?;
+    job.language = language;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
     job.env.clone_from(env);
     job.limits = bounds.limits.clone();
@@ -217,7 +237,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
     let mut ended = match format {
         Format::Text => {
-            let shown = LiveOutput::new(watch.caught());
+            let shown = LiveOutput::new(watch.caught(), *raw);
             job.capture = false;
             job.sink = Some(Box::new(shown.clone()));
             let outcome = engine.run_blocking(job);
@@ -245,18 +265,23 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Whether the script comes by standard input, by whatever name.
 fn from_standard_input(source: &Source) -> bool {
-    source.script.as_deref() == Some(OsStr::new("-"))
+    let names = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+    source.script.as_deref().is_some_and(|script| names.iter().any(|name| script == OsStr::new(name)))
 }
 
-fn job_of(source: &Source, args: &[OsString]) -> Result<Job, Failure> {
-    let script = match (&source.script, &source.code, &source.module) {
-        (Some(_), ..) if from_standard_input(source) => script::from_standard_input()?,
-        (Some(path), ..) => script::from_file(Path::new(path))?,
-        (None, Some(code), _) => Script::Code(code.clone()),
-        (None, None, Some(module)) => Script::Module(module.clone()),
-        (None, None, None) => return Err(Failure::new("usage", "no script was given")),
-    };
+fn script_of(source: &Source) -> Result<Found, Failure> {
+    match (&source.script, &source.code, &source.module) {
+        (Some(_), ..) if from_standard_input(source) => script::from_standard_input().map(Found::unnamed),
+        (Some(path), ..) => script::from_file(Path::new(path)),
+        (None, Some(code), _) => Ok(Found::unnamed(Script::Code(code.clone()))),
+        (None, None, Some(module)) => Ok(Found::unnamed(Script::Module(module.clone()))),
+        (None, None, None) => Err(Failure::new("usage", "no script was given")),
+    }
+}
+
+fn job_of(script: Script, args: &[OsString]) -> Result<Job, Failure> {
     let mut job = Job::new(script);
     for (i, arg) in args.iter().enumerate() {
         job.args.push(arg.to_str().map(str::to_owned).ok_or_else(|| {
@@ -292,6 +317,7 @@ impl Bounds {
             wall_time: run.timeout,
             memory: run.memory,
             output: run.max_output,
+            bytes_written: run.max_disk,
         })?;
         if run.live {
             applied.check_live()?;
@@ -341,10 +367,13 @@ impl Ended {
                 if !(0..=i32::from(LARGEST_SCRIPT_CODE)).contains(exit_code) {
                     console.say(&format!("the script's exit code {exit_code} is passed on as {LARGEST_SCRIPT_CODE}"));
                 }
+                if let Some(hint) = uncaught_hint(*exit_code, &self.left.last_error_line) {
+                    console.hint(hint);
+                }
                 Ok(ExitCode::Script(*exit_code))
             }
             Status::Limit(hit) => {
-                console.say(&text::limit(hit));
+                console.say(&text::limit(hit, &self.outcome.usage));
                 console.hint(&text::limit_hint(hit.kind, &bounds.policy, bounds.can_raise(hit.kind, hit.allowed)));
                 Ok(ExitCode::Limit)
             }
@@ -364,6 +393,21 @@ impl Ended {
     }
 }
 
+/// What to know after an uncaught error that comes of running apart from the machine. `last` is the last line the script
+/// wrote to standard error: Python ends a report about an uncaught error with the error itself.
+fn uncaught_hint(exit_code: i32, last: &str) -> Option<&'static str> {
+    if exit_code != 1 {
+        return None;
+    }
+    // Modules that cannot be there have a reason of their own behind the name.
+    if last.starts_with("ModuleNotFoundError: No module named '") && last.ends_with('\'') {
+        return Some("the script sees Python's standard library, and no packages or modules of this machine");
+    }
+    last.starts_with("FileNotFoundError: [Errno 44] ").then_some(
+        "the script sees no files of this machine; give it data on standard input: `capibara run SCRIPT < FILE`",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,6 +423,24 @@ mod tests {
         assert_eq!(parse_variable("A="), Ok(("A".into(), String::new())));
         for bad in ["", "A", "=b"] {
             assert!(parse_variable(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hints_follow_only_what_they_explain() {
+        for (code, last, word) in [
+            (1, "ModuleNotFoundError: No module named 'numpy'", Some("packages")),
+            (1, "FileNotFoundError: [Errno 44] No such file or directory: 'data.csv'", Some("< FILE")),
+            (1, "ModuleNotFoundError: No module named 'pwd': there are no user accounts here", None),
+            (0, "ModuleNotFoundError: No module named 'numpy'", None),
+            (2, "FileNotFoundError: [Errno 44] No such file or directory: 'data.csv'", None),
+            (1, "  ModuleNotFoundError: No module named 'numpy'", None),
+            (1, "ValueError: no", None),
+            (1, "", None),
+        ] {
+            let hint = uncaught_hint(code, last);
+            assert_eq!(hint.is_some(), word.is_some(), "{last}");
+            assert!(word.is_none_or(|word| hint.is_some_and(|hint| hint.contains(word))), "{hint:?}");
         }
     }
 

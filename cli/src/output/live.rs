@@ -18,6 +18,8 @@ pub(crate) struct LiveOutput(Arc<Mutex<Streams>>);
 #[derive(Debug)]
 struct Streams {
     caught: Caught,
+    /// Whether a terminal gets every byte too.
+    raw: bool,
     stdout: Option<Half>,
     stderr: Option<Half>,
     broken: Option<Broken>,
@@ -29,8 +31,14 @@ struct Half {
     outlet: Outlet,
     /// Only where a terminal shows the stream.
     filter: Option<Filter>,
+    /// The last bytes written to standard error.
+    tail: Option<Vec<u8>>,
+    on_terminal: bool,
     line_open: bool,
 }
+
+/// How much of the end of standard error is kept: enough for the last line of a report about an error.
+const TAIL: usize = 512;
 
 /// Why output went no further.
 #[derive(Debug)]
@@ -47,17 +55,20 @@ pub(crate) struct Left {
     pub(crate) broken: Option<Broken>,
     /// Whether the next line on standard error would continue a line of the script.
     pub(crate) line_open: bool,
+    /// The last line the script wrote to standard error, without its newline; empty if there is none, or a long one.
+    pub(crate) last_error_line: String,
 }
 
 impl LiveOutput {
-    pub(crate) fn new(caught: Caught) -> Self {
-        Self(Arc::new(Mutex::new(Streams { caught, stdout: None, stderr: None, broken: None })))
+    /// `raw` says whether a terminal gets every byte as it is.
+    pub(crate) fn new(caught: Caught, raw: bool) -> Self {
+        Self(Arc::new(Mutex::new(Streams { caught, raw, stdout: None, stderr: None, broken: None })))
     }
 
     /// The run is over: writes what was held back and says how the streams were left.
     pub(crate) fn finish(self) -> Left {
         let mut streams = self.lock();
-        let Streams { caught: _, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught: _, raw: _, stdout, stderr, broken } = &mut *streams;
         if broken.is_none() {
             // Never more than a few bytes; a reader who does not take them for this long is not reading.
             let patience = Patience::until(Instant::now() + Duration::from_millis(20));
@@ -68,10 +79,11 @@ impl LiveOutput {
             }
         }
         // What a file or a pipe got does not matter for how standard error looks, except its own.
-        let on_terminal = |half: &Half| half.line_open && half.filter.is_some();
+        let on_terminal = |half: &Half| half.line_open && half.on_terminal;
         let line_open = stderr.as_ref().is_some_and(|half| half.line_open)
             || (stdout.as_ref().is_some_and(on_terminal) && rustix::termios::isatty(rustix::stdio::stderr()));
-        Left { broken: broken.take(), line_open }
+        let last_error_line = stderr.as_ref().and_then(|half| half.tail.as_deref()).map(last_line).unwrap_or_default();
+        Left { broken: broken.take(), line_open, last_error_line }
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
@@ -82,13 +94,13 @@ impl LiveOutput {
 impl OutputSink for LiveOutput {
     fn write(&mut self, stream: Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let mut streams = self.lock();
-        let Streams { caught, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught, raw, stdout, stderr, broken } = &mut *streams;
         let patience = Patience { deadline: Some(deadline), caught: Some(caught.clone()) };
         let half = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        let result = half.get_or_insert_with(|| Half::open(stream)).write(bytes, &patience);
+        let result = half.get_or_insert_with(|| Half::open(stream, *raw)).write(bytes, &patience);
         if let Err(error) = &result {
             *broken = Some(match error.kind() {
                 io::ErrorKind::TimedOut => Broken::Late,
@@ -105,19 +117,71 @@ impl OutputSink for LiveOutput {
 }
 
 impl Half {
-    fn open(stream: Stream) -> Self {
+    fn open(stream: Stream, raw: bool) -> Self {
         let outlet = Outlet::open(stream);
-        let filter = outlet.is_terminal().then(Filter::default);
-        Self { outlet, filter, line_open: false }
+        let on_terminal = outlet.is_terminal();
+        let filter = (on_terminal && !raw).then(Filter::default);
+        let tail = match stream {
+            Stream::Stdout => None,
+            Stream::Stderr => Some(Vec::new()),
+        };
+        Self { outlet, filter, tail, on_terminal, line_open: false }
     }
 
     fn write(&mut self, bytes: &[u8], patience: &Patience) -> io::Result<()> {
         if let Some(last) = bytes.last() {
             self.line_open = *last != b'\n';
         }
+        if let Some(tail) = &mut self.tail {
+            keep_last(tail, bytes);
+        }
         match &mut self.filter {
             None => self.outlet.write_all(bytes, patience),
             Some(filter) => self.outlet.write_all(&filter.push(bytes), patience),
+        }
+    }
+}
+
+/// Adds `bytes` and drops what came more than [`TAIL`] bytes before the end.
+fn keep_last(tail: &mut Vec<u8>, bytes: &[u8]) {
+    let new = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    let surplus = tail.len().saturating_add(new.len()).saturating_sub(TAIL).min(tail.len());
+    tail.drain(..surplus);
+    tail.extend_from_slice(new);
+}
+
+fn last_line(tail: &[u8]) -> String {
+    let tail = tail.strip_suffix(b"\n").unwrap_or(tail);
+    match tail.iter().rposition(|b| *b == b'\n') {
+        Some(end) => String::from_utf8_lossy(tail.get(end + 1..).unwrap_or_default()).into_owned(),
+        // Its start may be missing.
+        None if tail.len() + 1 >= TAIL => String::new(),
+        None => String::from_utf8_lossy(tail).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_found_however_it_was_written() {
+        for (writes, line) in [
+            (&[&b"Traceback\n  x\nError: no\n"[..]][..], "Error: no"),
+            (&[b"Err", b"or", b": no", b"\n"], "Error: no"),
+            (&[b"one line"], "one line"),
+            (&[&[b'x'; 2000], b"\nError\n"], "Error"),
+            (&[&[b'x'; 2000]], ""),
+            (&[b"a\n", &[b'x'; 512]], ""),
+            (&[b"a\n\n"], ""),
+            (&[b""], ""),
+        ] {
+            let mut tail = Vec::new();
+            for bytes in writes {
+                keep_last(&mut tail, bytes);
+                assert!(tail.len() <= TAIL);
+            }
+            assert_eq!(last_line(&tail), line);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A terminal obeys what it is sent: it can be told to set the clipboard, the title and the cursor, to answer as if
 //! the user had typed, to overwrite what was shown before. Of all control characters a script's output keeps newline,
 //! tab and colors (`ESC [ … m`); the others, and bytes that are not UTF-8, are shown escaped, for example `\x1b` or
-//! `\r`. Only terminals get this; files and pipes get every byte as it is.
+//! `\r`. So are the characters that turn the direction of text around, with which a path in a traceback could read
+//! like another one. Only terminals get this; files and pipes get every byte as it is.
 
 use crate::escape;
 
@@ -141,7 +142,7 @@ fn character(bytes: &[u8]) -> Next {
         }
     };
     match valid.chars().next() {
-        Some(c) if c.is_control() => Next::Control(c, c.len_utf8()),
+        Some(c) if c.is_control() || escape::is_direction_override(c) => Next::Control(c, c.len_utf8()),
         Some(c) => Next::Plain(c.len_utf8()),
         None if rest_may_come && bytes.len() < 4 => Next::Unfinished,
         None => Next::Byte(bytes.first().copied().unwrap_or_default()),
@@ -172,6 +173,9 @@ mod tests {
         // The one-character forms of ESC [ and ESC ], as text and as bare bytes.
         ("\u{9b}31m\u{9d}0;t".as_bytes(), "\\u{9b}31m\\u{9d}0;t"),
         (b"\x9b31m", "\\x9b31m"),
+        // Overrides of the direction are shown; the marks that right-to-left text needs stay.
+        ("/x/\u{202e}yp.exe \u{2066}a\u{2069}".as_bytes(), "/x/\\u{202e}yp.exe \\u{2066}a\\u{2069}"),
+        ("\u{200f}שלום\u{200e}".as_bytes(), "\u{200f}שלום\u{200e}"),
         (b"caf\xe9 \xff\xfe", "caf\\xe9 \\xff\\xfe"),
         // Cut off at the end.
         (b"\x1b", "\\x1b"),

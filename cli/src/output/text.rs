@@ -9,7 +9,7 @@ use capibara::{LimitHit, LimitKind, Outcome, Stream, Usage};
 use super::live::{Broken, Left};
 use super::outlet::{Outlet, Patience};
 use super::units;
-use crate::errors::Failure;
+use crate::errors::{Failure, limit_option};
 use crate::escape;
 use crate::exit_code::ExitCode;
 
@@ -70,7 +70,7 @@ impl Console {
     }
 
     pub(crate) fn stats(&self, outcome: &Outcome) {
-        for line in stats(&outcome.usage) {
+        for line in stats(&outcome.usage, outcome.live) {
             self.say(&line);
         }
         if !outcome.live {
@@ -79,7 +79,7 @@ impl Console {
     }
 }
 
-fn stats(usage: &Usage) -> Vec<String> {
+fn stats(usage: &Usage, live: bool) -> Vec<String> {
     let mut lines = vec!["usage:".to_owned()];
     let mut row = |name: &str, value: String| {
         let mut line = String::new();
@@ -88,7 +88,9 @@ fn stats(usage: &Usage) -> Vec<String> {
         lines.push(line);
     };
     row("fuel", usage.fuel.map_or_else(|| "not metered".into(), units::count));
-    row("wall time", units::duration(usage.wall_time));
+    // A sleep that is not live only moves the script's clock.
+    let without = if live { "" } else { ", time slept not included" };
+    row("wall time", format!("{}{without}", units::duration(usage.wall_time)));
     row("memory peak", units::size(usage.memory_peak_bytes));
     row("output", units::size(usage.output_bytes));
     row("files", format!("{} with {}", units::count(usage.files_written), units::size(usage.bytes_written)));
@@ -96,8 +98,8 @@ fn stats(usage: &Usage) -> Vec<String> {
     lines
 }
 
-/// `stopped by limit wall_time: allowed 1s, used 1.002s`.
-pub(crate) fn limit(hit: &LimitHit) -> String {
+/// `stopped by limit wall_time: allowed 1s, used 1.002s`. Where sleep was counted in, which took no real time, it says so.
+pub(crate) fn limit(hit: &LimitHit, usage: &Usage) -> String {
     let show: fn(u64) -> String = match hit.kind {
         LimitKind::WallTime => units::millis,
         LimitKind::Memory | LimitKind::Output | LimitKind::Stack => units::size,
@@ -107,24 +109,24 @@ pub(crate) fn limit(hit: &LimitHit) -> String {
     if allowed == used && hit.allowed != hit.used {
         used = format!("{}B", hit.used);
     }
-    format!("stopped by limit {}: allowed {allowed}, used {used}", hit.kind)
+    let real = u64::try_from(usage.wall_time.as_millis()).unwrap_or(u64::MAX);
+    // Both are rounded.
+    let slept = hit.kind == LimitKind::WallTime && hit.used > real.saturating_add(1);
+    let note = if slept { " (time slept counts as passed)" } else { "" };
+    format!("stopped by limit {}: allowed {allowed}, used {used}{note}", hit.kind)
 }
 
 /// What to do about a limit; `raisable` says whether a flag may raise it under this policy.
 pub(crate) fn limit_hint(kind: LimitKind, policy: &str, raisable: bool) -> String {
     let option = match kind {
-        LimitKind::Fuel => "--fuel",
-        LimitKind::WallTime => "--timeout",
-        LimitKind::Memory => "--memory",
-        LimitKind::Output => "--max-output",
+        LimitKind::Fuel | LimitKind::WallTime | LimitKind::Memory | LimitKind::Output => limit_option(kind.name()),
         LimitKind::Stack => {
             return "the stack has a fixed size: the script nests too deeply, for example by endless recursion".into();
         }
     };
-    if raisable {
-        format!("raise it with {option}")
-    } else {
-        format!("policy `{policy}` allows no more: choose another one, for example `--policy moderate`")
+    match option {
+        Some(option) if raisable => format!("raise it with {option}"),
+        _ => format!("policy `{policy}` allows no more: choose another one, for example `--policy moderate`"),
     }
 }
 
@@ -140,8 +142,15 @@ mod tests {
             (LimitKind::Output, 16 << 20, (16 << 20) + 1, "stopped by limit output: allowed 16MiB, used 16777217B"),
             (LimitKind::Memory, 512 << 20, 600 << 20, "stopped by limit memory: allowed 512MiB, used 600MiB"),
         ] {
-            assert_eq!(limit(&LimitHit { kind, allowed, used }), text);
+            let usage = Usage { wall_time: Duration::from_millis(1_002), ..Usage::default() };
+            assert_eq!(limit(&LimitHit { kind, allowed, used }, &usage), text);
         }
+        let slept = LimitHit { kind: LimitKind::WallTime, allowed: 30_000, used: 100_001 };
+        assert_eq!(
+            limit(&slept, &Usage { wall_time: Duration::from_millis(2), ..Usage::default() }),
+            "stopped by limit wall_time: allowed 30s, used 100.001s (time slept counts as passed)"
+        );
+        assert!(limit_hint(LimitKind::Stack, "moderate", true).contains("fixed size"));
         assert_eq!(limit_hint(LimitKind::WallTime, "moderate", true), "raise it with --timeout");
         assert!(limit_hint(LimitKind::Fuel, "strict", false).contains("--policy moderate"));
     }
@@ -149,8 +158,9 @@ mod tests {
     #[test]
     fn stats_are_one_line_each() {
         let lines =
-            stats(&Usage { fuel: Some(1_234_567), wall_time: Duration::from_micros(2_500), ..Usage::default() });
+            stats(&Usage { fuel: Some(1_234_567), wall_time: Duration::from_micros(2_500), ..Usage::default() }, true);
         assert_eq!(lines[..3], ["usage:", "  fuel         1_234_567", "  wall time    2.500ms"]);
-        assert!(stats(&Usage::default())[1].ends_with("not metered"));
+        assert!(stats(&Usage::default(), false)[2].ends_with("ms, time slept not included"));
+        assert!(stats(&Usage::default(), true)[1].ends_with("not metered"));
     }
 }
