@@ -66,7 +66,7 @@ impl Failure {
     pub(crate) fn no_such_language(name: &str) -> Self {
         Self::new("no-such-language", format!("there is no runtime for the language `{name}`"))
             .with_exit(ExitCode::Unavailable)
-            .with_hint("the languages of this version: python")
+            .with_hint("the languages of this version: python, wasm")
     }
 
     /// Message and causes on one line, for JSON.

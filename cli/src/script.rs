@@ -12,6 +12,10 @@ use crate::exit_code::ExitCode;
 
 /// The largest script that is read. CPython needs some hundred times as much memory to compile one.
 pub(crate) const LARGEST_SCRIPT: u64 = 16 << 20;
+/// The largest WebAssembly program.
+pub(crate) const LARGEST_PROGRAM: u64 = 32 << 20;
+/// The first bytes of a WebAssembly module.
+const WASM_MAGIC: &[u8] = b"\0asm";
 
 /// A script, and what there is to tell its language by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +45,16 @@ pub(crate) fn from_file(path: &Path) -> Result<Found, Failure> {
             if kind.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok((read(file)?, kind.is_file())) }
         })
         .map_err(|error| unreadable(path, &error))?;
-    let source = source.ok_or_else(|| too_large(&format!("the script `{shown}`")))?;
+    let program = source.starts_with(WASM_MAGIC);
+    let largest = if program { LARGEST_PROGRAM } else { LARGEST_SCRIPT };
+    if source.len() as u64 > largest {
+        return Err(too_large(&format!("the script `{shown}`"), largest));
+    }
     if source.is_empty() {
         return Err(empty(&format!("the script `{shown}`")));
     }
-    if let Err(error) = std::str::from_utf8(&source)
+    if !program
+        && let Err(error) = std::str::from_utf8(&source)
         && !declares_encoding(&source)
     {
         return Err(not_utf8(&format!("the script `{shown}`"), &source, error.valid_up_to()));
@@ -55,11 +64,16 @@ pub(crate) fn from_file(path: &Path) -> Result<Found, Failure> {
 
 /// Reads a script from standard input, to its end.
 pub(crate) fn from_standard_input() -> Result<Script, Failure> {
-    let source = read(io::stdin().lock())
-        .map_err(|error| {
-            Failure::new("script-unreadable", "the script cannot be read from standard input").with_cause(&error)
-        })?
-        .ok_or_else(|| too_large("the script on standard input"))?;
+    let source = read(io::stdin().lock()).map_err(|error| {
+        Failure::new("script-unreadable", "the script cannot be read from standard input").with_cause(&error)
+    })?;
+    if source.starts_with(WASM_MAGIC) {
+        return Err(Failure::new("script-not-utf8", "the script on standard input is a WebAssembly module")
+            .with_hint("save it to a file and name that: `capibara run program.wasm`"));
+    }
+    if source.len() as u64 > LARGEST_SCRIPT {
+        return Err(too_large("the script on standard input", LARGEST_SCRIPT));
+    }
     match String::from_utf8(source) {
         Ok(text) if text.is_empty() => Err(empty("the script on standard input")),
         Ok(text) => Ok(Script::StandardInput(text)),
@@ -67,11 +81,11 @@ pub(crate) fn from_standard_input() -> Result<Script, Failure> {
     }
 }
 
-/// All of it, or `None` if that is more than a script may have.
-fn read(from: impl Read) -> io::Result<Option<Vec<u8>>> {
+/// All of it, or more than a program may have.
+fn read(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(LARGEST_SCRIPT + 1).read_to_end(&mut bytes)?;
-    Ok(u64::try_from(bytes.len()).is_ok_and(|length| length <= LARGEST_SCRIPT).then_some(bytes))
+    from.take(LARGEST_PROGRAM + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The name the script sees itself under: the last component of its path.
@@ -120,8 +134,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-fn too_large(what: &str) -> Failure {
-    Failure::new("script-too-large", format!("{what} is larger than {}", crate::output::units::size(LARGEST_SCRIPT)))
+fn too_large(what: &str, largest: u64) -> Failure {
+    Failure::new("script-too-large", format!("{what} is larger than {}", crate::output::units::size(largest)))
         .with_hint("let a small script read large data from standard input")
 }
 
@@ -159,13 +173,22 @@ fn declares_encoding(source: &[u8]) -> bool {
 ///
 /// `narrow` is a policy that flags cannot widen: there `--language` does not make a script known.
 pub(crate) fn language(found: &Found, named: Option<&str>, policy: &str, narrow: bool) -> Result<Language, Failure> {
-    if let Some(name) = named.filter(|name| *name != Language::Python.name()) {
-        return Err(Failure::no_such_language(name));
-    }
+    let said = named.map(super::commands::language).transpose()?;
     // Without a name it is taken for Python, as code, modules and standard input are.
-    let Found { script: Script::File { name, source }, named: true } = found else { return Ok(Language::Python) };
-    if is_python(name, source) || (named.is_some() && !narrow) {
-        return Ok(Language::Python);
+    let Found { script: Script::File { name, source }, named: true } = found else {
+        return match said {
+            Some(Language::Wasm) => Err(Failure::new("usage", "a WebAssembly program must be a file")
+                .with_hint("name the file: `capibara run program.wasm`")),
+            said => Ok(said.unwrap_or(Language::Python)),
+        };
+    };
+    let shown =
+        if is_wasm(name, source) { Some(Language::Wasm) } else { is_python(name, source).then_some(Language::Python) };
+    match (said, shown) {
+        // What the script shows is only overruled by who may overrule.
+        (Some(said), _) if !narrow || shown == Some(said) => return Ok(said),
+        (None, Some(shown)) => return Ok(shown),
+        _ => {}
     }
     let hint = if narrow {
         let stem = Path::new(name).file_stem().and_then(OsStr::to_str).unwrap_or("script");
@@ -173,11 +196,17 @@ pub(crate) fn language(found: &Found, named: Option<&str>, policy: &str, narrow:
             "policy `{policy}` runs only what is known by its name or first line: name it `{stem}.py` if it is Python"
         )
     } else {
-        "if it is Python, say so: `--language python`".into()
+        "if it is Python, say so: `--language python`; a WebAssembly program ends in `.wasm` or `.wat`".into()
     };
     Err(Failure::new("unknown-language", format!("the language of `{name}` is unknown"))
         .with_exit(ExitCode::Denied)
         .with_hint(hint))
+}
+
+/// Whether it is a WebAssembly program, or its text form.
+fn is_wasm(name: &str, source: &[u8]) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    source.starts_with(WASM_MAGIC) || matches!(extension.as_deref(), Some("wasm" | "wat"))
 }
 
 fn is_python(name: &str, source: &[u8]) -> bool {
@@ -238,6 +267,15 @@ mod tests {
         for script in [Script::Code("x".into()), Script::StandardInput("x".into()), Script::Module("x".into())] {
             assert!(language(&Found::unnamed(script), None, "strict", true).is_ok());
         }
+        for (name, source) in
+            [("x.wasm", &b"\0asm\x01\0\0\0"[..]), ("x", b"\0asm"), ("x.WAT", b"(module)"), ("x.wasm", b"")]
+        {
+            assert_eq!(language(&file(name, source), None, "strict", true).unwrap(), Language::Wasm);
+            assert_eq!(language(&file(name, source), Some("wasm"), "strict", true).unwrap(), Language::Wasm);
+            assert_eq!(language(&file(name, source), Some("python"), "moderate", false).unwrap(), Language::Python);
+            assert!(language(&file(name, source), Some("python"), "strict", true).is_err());
+        }
+        assert!(language(&Found::unnamed(Script::Code("x".into())), Some("wasm"), "moderate", false).is_err());
         let pipe = Found { named: false, ..file("63", b"print(1)") };
         assert!(language(&pipe, None, "strict", true).is_ok());
         assert!(language(&pipe, Some("cobol"), "moderate", false).is_err());

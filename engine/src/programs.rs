@@ -26,8 +26,15 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The programs of one engine.
 #[derive(Default)]
 pub(crate) struct Programs {
-    engines: Mutex<HashMap<(Metering, Cpu), (Engine, Linker<State>)>>,
+    engines: Mutex<HashMap<(Metering, Cpu), Compiler>>,
     loaded: Mutex<Vec<(Key, Arc<Guest>)>>,
+}
+
+/// What compiles programs and connects them with the World.
+#[derive(Clone)]
+struct Compiler {
+    engine: Engine,
+    linker: Linker<State>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +58,7 @@ impl Programs {
             return Ok(guest);
         }
         let program = program::read(source)?;
-        let (engine, linker) = self.engine(metering, cpu)?;
+        let Compiler { engine, linker } = self.compiler(metering, cpu)?;
         let module = compiled(&engine, cache, &key, &program.wasm)?;
         let instances = linker.instantiate_pre(&module).map_err(|error| EngineError::InvalidProgram {
             reason: format!("{error:#}"),
@@ -82,18 +89,18 @@ impl Programs {
         Some(guest)
     }
 
-    fn engine(&self, metering: Metering, cpu: Cpu) -> Result<(Engine, Linker<State>), EngineError> {
+    fn compiler(&self, metering: Metering, cpu: Cpu) -> Result<Compiler, EngineError> {
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = engines.get(&(metering, cpu)) {
             return Ok(known.clone());
         }
-        let engine = config(metering, cpu, None)
-            .and_then(|config| Engine::new(&config))
-            .map_err(EngineError::wasm("set up Wasmtime"))?;
+        let config = config(metering, cpu, None).map_err(EngineError::wasm("set up Wasmtime"))?;
+        let engine = Engine::new(&config).map_err(EngineError::wasm("set up Wasmtime"))?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
-        engines.insert((metering, cpu), (engine.clone(), linker.clone()));
-        Ok((engine, linker))
+        let compiler = Compiler { engine, linker };
+        engines.insert((metering, cpu), compiler.clone());
+        Ok(compiler)
     }
 }
 

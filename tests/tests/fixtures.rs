@@ -1,4 +1,5 @@
-//! One test per script below `fixtures/scripts` and `fixtures/limits`; what it must do stands in its head.
+//! One test per script below `fixtures/scripts`, `fixtures/programs` and `fixtures/limits`; what it must do stands in its
+//! head.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ fn expectation(source: &str) -> Result<Expectation, String> {
     let mut found = Expectation::default();
     let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
     for line in source.lines() {
-        let Some(line) = line.strip_prefix("#: ") else { continue };
+        let Some(line) = line.strip_prefix("#: ").or_else(|| line.strip_prefix(";;: ")) else { continue };
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         let number = || value.parse::<u64>().map_err(|_| format!("`{line}` needs a number"));
         match key {
@@ -121,7 +122,7 @@ fn scripts(folder: &str) -> Vec<PathBuf> {
 fn main() {
     let arguments = Arguments::from_args();
     let _ = (cache(), engine()); // builds the runtime before the first test, if it is not there
-    let trials = ["scripts", "limits"]
+    let trials = ["scripts", "programs", "limits"]
         .into_iter()
         .flat_map(|folder| {
             scripts(folder).into_iter().map(move |path| {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use capibara::{CancelReason, Epoch, Job, LimitKind, Limits, Script, Status, Stdin, Stream};
+use capibara::{CancelReason, Epoch, Job, Language, LimitKind, Limits, Script, Status, Stdin, Stream};
 use capibara_tests::engine;
 
 fn limit_of(outcome: &capibara::Outcome) -> Option<LimitKind> {
@@ -294,4 +294,29 @@ fn descriptors_of_the_host_are_read_only_as_far_as_asked() {
     let mut rest = Vec::new();
     file.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > (4 << 20) - (128 << 10), "{}", rest.len());
+}
+
+#[test]
+fn a_program_runs_in_the_same_engine_as_scripts() {
+    let program = r#"(module
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\10\00\00\00\10\00\00\00")
+        (func (export "_start")
+            (drop (call $random (i32.const 16) (i32.const 16)))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)))))"#;
+    let run = |seed| {
+        engine().run_blocking(Job::wasm("random.wat", program.as_bytes()).with_seed(seed)).expect("a run").stdout.bytes
+    };
+    let first = run(1);
+    assert_eq!(first.len(), 16);
+    assert_eq!(first, run(1));
+    assert_ne!(first, run(2));
+    let mut code = Job::new(Script::Code("(module)".into()));
+    code.language = Language::Wasm;
+    let error = engine().run_blocking(code).expect_err("no file");
+    assert_eq!(error.code(), "invalid-job");
+    let broken = engine().run_blocking(Job::wasm("x.wasm", b"\0asm\x01\0\0\0\xff".as_slice())).expect_err("no module");
+    assert_eq!(broken.code(), "invalid-program");
 }

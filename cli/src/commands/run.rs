@@ -8,13 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Job, LimitKind, Limits, LimitsChange, Outcome, Policy, Script, Status,
-    Stdin,
+    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
+    Status, Stdin,
 };
 use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 
-use super::display_name;
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
 use crate::output::json::{self, RunReport};
@@ -123,8 +122,9 @@ pub(crate) struct RunArguments {
 
     /// Language, where the script does not show it
     ///
-    /// Python is known by `.py`, `.pyw` or a first line that names python or capibara; other scripts are denied without
-    /// this option, and under strict with it too. Example: `--language python`
+    /// python or wasm. Python is known by `.py`, `.pyw` or a first line that names python or capibara, a WebAssembly
+    /// program by `.wasm`, `.wat` or its first bytes; other scripts are denied without this option, and under strict
+    /// with it too. Example: `--language python`
     #[arg(long, value_name = "NAME")]
     pub(crate) language: Option<String>,
 
@@ -160,7 +160,7 @@ pub(crate) struct RunArguments {
 const EXIT_CODES: &str = "\
 Exit codes:
   0-119     the script's own; others become 119, and are told
-  123       the interpreter broke down
+  123       the interpreter or program broke down
   124       stopped by a limit
   125       could not be done: usage, configuration, internal
   126       denied by policy
@@ -174,7 +174,7 @@ Exit codes:
 pub(crate) struct Source {
     /// Script to run, or - to read it from standard input
     ///
-    /// A UTF-8 file of at most 16MiB. With `-`, standard input is the script and the script's own is empty.
+    /// A UTF-8 file of at most 16MiB, or a WebAssembly program (a WASI preview 1 command) of at most 32MiB. With `-`, standard input is the script and the script's own is empty.
     #[arg(value_name = "SCRIPT")]
     pub(crate) script: Option<OsString>,
 
@@ -225,7 +225,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     let mut config = EngineConfig::default();
     config.single_run = true;
     let engine = Engine::new(config)?;
-    let building = Building::new(display_name(job.language));
+    let building = Building::new(job.language.display_name());
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
         building.abandon();
@@ -241,11 +241,11 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
             job.capture = false;
             job.sink = Some(Box::new(shown.clone()));
             let outcome = engine.run_blocking(job);
-            Ended { left: shown.finish(), signal: watch.finish(), outcome: outcome? }
+            Ended { language, left: shown.finish(), signal: watch.finish(), outcome: outcome? }
         }
         Format::Json => {
             let outcome = engine.run_blocking(job);
-            Ended { left: Left::default(), signal: watch.finish(), outcome: outcome? }
+            Ended { language, left: Left::default(), signal: watch.finish(), outcome: outcome? }
         }
     };
     if ended.signal == Some(Signal::Interrupt) && rustix::termios::isatty(rustix::stdio::stderr()) {
@@ -346,6 +346,7 @@ impl Bounds {
 
 /// A run that took place.
 struct Ended {
+    language: Language,
     outcome: Outcome,
     left: Left,
     signal: Option<Signal>,
@@ -378,7 +379,8 @@ impl Ended {
                 Ok(ExitCode::Limit)
             }
             Status::Trapped(trap) => {
-                console.say(&format!("the interpreter broke down: {} ({})", trap.message, trap.kind));
+                let what = if self.language == Language::Wasm { "program" } else { "interpreter" };
+                console.say(&format!("the {what} broke down: {} ({})", trap.message, trap.kind));
                 Ok(ExitCode::Trapped)
             }
             Status::Canceled { reason: CancelReason::SinkClosed } => Ok(ExitCode::OutputClosed),

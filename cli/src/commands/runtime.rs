@@ -6,7 +6,7 @@ use capibara::{Engine, EngineConfig, InstalledRuntime, Mismatch};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{display_name, language};
+use super::language;
 use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
@@ -117,6 +117,10 @@ pub(crate) fn execute(command: RuntimeCommand) -> Result<ExitCode, Failure> {
 
 fn install(arguments: &InstallArguments) -> Result<ExitCode, Failure> {
     let language = language(&arguments.language)?;
+    if !language.has_runtime() {
+        return Err(Failure::new("no-runtime-needed", format!("{} needs no runtime", language.display_name()))
+            .with_hint("run the program: `capibara run program.wasm`"));
+    }
     if let Some(sources) = arguments.sources.as_deref().filter(|sources| !sources.is_dir()) {
         return Err(Failure::new("sources-missing", format!("there is no directory `{}`", sources.display()))
             .with_hint("`--sources` names a directory that holds the source files"));
@@ -124,7 +128,7 @@ fn install(arguments: &InstallArguments) -> Result<ExitCode, Failure> {
     let mut config = EngineConfig::default();
     config.native_cpu = arguments.native;
     let engine = Engine::new(config)?;
-    let name = display_name(language);
+    let name = language.display_name();
     let building = Building::new(name);
     let variants = if arguments.live { &[false, true][..] } else { &[false] };
     for live in variants {
