@@ -4,9 +4,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::job::Script;
 use crate::outcome::Digest;
+use crate::world::InputEnd;
 
 /// Increased whenever the encoding below changes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What goes into the digest.
 pub(crate) struct Identity<'a> {
@@ -21,6 +22,8 @@ pub(crate) struct Identity<'a> {
     /// Of the bytes the script read, and their number.
     pub(crate) stdin_sha256: [u8; 32],
     pub(crate) stdin_bytes: u64,
+    /// What the script was told of the end.
+    pub(crate) stdin_end: InputEnd,
 }
 
 /// Writes fields with their length in front, so that no two jobs give the same bytes.
@@ -75,6 +78,11 @@ impl Identity<'_> {
         fields.number(u64::from(self.live));
         fields.number(self.stdin_bytes);
         fields.bytes(&self.stdin_sha256);
+        fields.number(match self.stdin_end {
+            InputEnd::NotSeen => 0,
+            InputEnd::Seen => 1,
+            InputEnd::Failed => 2,
+        });
         Digest(fields.0.finalize().into())
     }
 }

@@ -114,7 +114,7 @@ impl WasmSteps for Steps {
         let mut store = self.store(&call)?;
         let instance = self.instantiate(&mut store, &module, call.export)?;
         let exit_code = Self::invoke(&mut store, &instance, call.export)?;
-        let world = store.into_data().world;
+        let mut world = store.into_data().world;
         let absolute = |path| format!("{}/{path}", call.output);
         let taken = world.take_files(call.output).into_iter();
         let files = taken.map(|(path, bytes)| GuestFile { path: absolute(path), bytes }).collect();

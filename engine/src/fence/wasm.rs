@@ -154,10 +154,10 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     store.data_mut().note_memory(linear);
     let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
     let state = store.into_data();
-    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left));
-    let end =
-        End { limits: &limits, wall_time, slept: state.world.slept(), memory_refused: state.memory_refused, fuel_used };
-    let (memory_peak_bytes, host_calls) = (state.memory_peak, state.host_calls);
+    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left).saturating_add(state.fuel_owed()));
+    let slept = state.world.slept();
+    let end = End { limits: &limits, wall_time, slept, memory_refused: state.memory_refused, fuel_used };
+    let (memory_peak, host_calls) = (state.memory_peak, state.host_calls);
     let world = state.world.finish();
     let (status, by_real_time) = end.status(ended, world.output_attempted)?;
 
@@ -172,6 +172,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         live,
         stdin_sha256: world.stdin_sha256,
         stdin_bytes: world.stdin_bytes,
+        stdin_end: world.stdin_end,
     }
     .digest();
     Ok(Outcome {
@@ -181,7 +182,8 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         usage: Usage {
             fuel: fuel_used,
             wall_time,
-            memory_peak_bytes,
+            slept,
+            memory_peak_bytes: memory_peak.max(world.memory_peak),
             output_bytes: world.output_bytes,
             files_written: world.files_written,
             bytes_written: world.bytes_written,
@@ -191,7 +193,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         epoch,
         seed,
         live,
-        determined: !live && !by_real_time && !world.stdin_from_terminal_read,
+        determined: !live && !by_real_time && !world.stdin_terminal_seen,
         runtime: guest.id.clone(),
     })
 }
@@ -263,6 +265,10 @@ impl End<'_> {
             Ended::Deadline => (self.limit(LimitKind::WallTime, output), true),
             Ended::Canceled => (Status::Canceled { reason: CancelReason::Asked }, true),
             Ended::NoTimer(error) => return Err(EngineError::os("start the engine's timer")(error)),
+            // What its last calls cost was more than was left.
+            Ended::Returned(Ok(_)) if self.fuel_used > self.limits.fuel.or(self.fuel_used) => {
+                (self.limit(LimitKind::Fuel, output), false)
+            }
             Ended::Returned(Ok(OUT_OF_MEMORY)) => match self.memory_refused {
                 Some(_) => (self.limit(LimitKind::Memory, output), false),
                 None => (Status::Completed { exit_code: 1 }, false),
@@ -272,7 +278,8 @@ impl End<'_> {
                 return Err(EngineError::contract("`alloc` gave an address outside its memory"));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
-                Ok(StopError::World(stop)) => self.stopped(stop, output),
+                Ok(StopError::World(stop)) => self.stopped(stop, output)?,
+                Ok(StopError::Fuel) => (self.limit(LimitKind::Fuel, output), false),
                 Ok(StopError::Deadline) => (self.limit(LimitKind::WallTime, output), true),
                 Ok(StopError::Canceled) => (Status::Canceled { reason: CancelReason::Asked }, true),
                 Err(error) => match error.downcast::<wasmtime::Trap>() {
@@ -283,8 +290,8 @@ impl End<'_> {
         })
     }
 
-    fn stopped(&self, stop: Stop, output: u64) -> (Status, bool) {
-        match stop {
+    fn stopped(&self, stop: Stop, output: u64) -> Result<(Status, bool), EngineError> {
+        Ok(match stop {
             Stop::Exit(code) => (Status::Completed { exit_code: code.cast_signed() }, false),
             Stop::Output => (self.limit(LimitKind::Output, output), false),
             Stop::SinkClosed => (Status::Canceled { reason: CancelReason::SinkClosed }, true),
@@ -295,7 +302,12 @@ impl End<'_> {
                 let used = millis(self.slept).max(allowed);
                 (Status::Limit(LimitHit { kind: LimitKind::WallTime, allowed, used }), false)
             }
-        }
+            Stop::HostMemory => {
+                return Err(EngineError::os("allocate memory for the script's files and output")(
+                    std::io::ErrorKind::OutOfMemory.into(),
+                ));
+            }
+        })
     }
 
     fn trapped(&self, trap: wasmtime::Trap, output: u64) -> Status {

@@ -45,6 +45,7 @@ impl Errno {
 #[repr(u8)]
 pub(crate) enum Filetype {
     Unknown = 0,
+    CharacterDevice = 2,
     Directory = 3,
     RegularFile = 4,
     SymbolicLink = 7,
@@ -174,7 +175,7 @@ pub(crate) const DIRENT_BYTES: usize = 24;
 /// Most entries of one scatter/gather list, as `IOV_MAX` of Linux. More is [`Errno::Inval`].
 pub(crate) const MAX_IOVECS: u32 = 1024;
 /// Most bytes one read or write moves; a longer one is cut short, which POSIX allows.
-pub(crate) const MAX_TRANSFER: u64 = 64 << 20;
+pub(crate) const MAX_TRANSFER: u64 = 8 << 20;
 
 /// Narrows flags that the specification keeps in 16 bits.
 ///

@@ -2,8 +2,9 @@
 
 use super::abi::{self, DIRENT_BYTES, Errno, Fdstat, Filestat, Filetype, Iovecs, fdflags, fstflags, rights};
 use super::descriptors::Target;
-use super::tree::{Kind, NodeId};
-use super::{Fault, Progress, Wait, World};
+use super::random::MAX_RANDOM_BYTES;
+use super::tree::{Device, Kind, NodeId};
+use super::{Fault, Progress, Wait, World, price};
 
 /// The name of the one directory a run starts with.
 const ROOT_NAME: &[u8] = b"/";
@@ -36,22 +37,60 @@ impl World {
     }
 
     /// Copies file contents into the guest and says how many bytes there were.
-    fn copy_out(&self, mem: &mut [u8], node: NodeId, offset: u64, ranges: &Iovecs) -> Result<u64, Errno> {
-        let Kind::File(content) = &self.tree.node(node)?.kind else { return Err(Errno::Badf) };
-        let mut rest = usize::try_from(offset).ok().and_then(|start| content.bytes().get(start..)).unwrap_or_default();
+    fn copy_out(&mut self, mem: &mut [u8], node: NodeId, offset: u64, ranges: &Iovecs) -> Result<u64, Errno> {
         let mut copied = 0_u64;
+        let content = match &self.tree.node(node)?.kind {
+            Kind::File(content) => Some(content),
+            Kind::Device(Device::Null) => return Ok(0),
+            Kind::Device(Device::Zero | Device::Full) => None,
+            Kind::Device(Device::Random) => {
+                let mut left = u64::from(MAX_RANDOM_BYTES);
+                for (pointer, len) in ranges.iter() {
+                    let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
+                    self.random.fill(abi::slice_mut(mem, pointer, len)?)?;
+                    left = left.saturating_sub(u64::from(len));
+                    copied = copied.saturating_add(u64::from(len));
+                }
+                self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(copied));
+                return Ok(copied);
+            }
+            Kind::Device(Device::Input | Device::Output(_)) | Kind::Directory(_) | Kind::Link(_) => {
+                return Err(Errno::Badf);
+            }
+        };
         for (pointer, len) in ranges.iter() {
-            if rest.is_empty() {
+            let place = abi::slice_mut(mem, pointer, len)?;
+            let count = match content {
+                Some(content) => content.read(offset.saturating_add(copied), place),
+                None => {
+                    place.fill(0);
+                    place.len()
+                }
+            };
+            copied = copied.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            if count < place.len() {
                 break;
             }
-            let len = usize::try_from(len).map_err(|_| Errno::Fault)?.min(rest.len());
-            let (now, later) = rest.split_at(len);
-            let count = u32::try_from(len).map_err(|_| Errno::Fault)?;
-            abi::slice_mut(mem, pointer, count)?.copy_from_slice(now);
-            copied = copied.saturating_add(u64::from(count));
-            rest = later;
         }
+        self.spend_bytes(copied);
         Ok(copied)
+    }
+
+    /// Counts bytes that were moved.
+    fn spend_bytes(&mut self, count: u64) {
+        self.tree.ledger.spend(price::BYTE.saturating_mul(count));
+    }
+
+    /// Writes ranges of guest memory into a file and says how many bytes fitted.
+    fn copy_in(&mut self, mem: &[u8], node: NodeId, offset: u64, ranges: &Iovecs) -> Result<u64, Fault> {
+        let count = self.tree.write(node, offset, mem, ranges, self.clock.file_time())?;
+        self.spend_bytes(count);
+        Ok(count)
+    }
+
+    /// Whether reads and writes of a file have a place in it.
+    pub(super) fn has_places(&self, node: NodeId) -> Result<bool, Errno> {
+        Ok(!matches!(self.tree.node(node)?.kind, Kind::Device(_)))
     }
 
     /// Advice changes nothing.
@@ -70,14 +109,19 @@ impl World {
         Ok(())
     }
 
-    /// Makes a file as long as `offset + len` at least.
+    /// Makes a file as long as `offset + len` at least, if the memory quota has room for what is added now.
     pub(crate) fn fd_allocate(&mut self, _mem: &mut [u8], fd: u32, offset: u64, len: u64) -> Result<(), Fault> {
         let file = self.file(fd, rights::FD_ALLOCATE, Errno::Badf)?;
         if len == 0 {
             return Err(Errno::Inval.into());
         }
         let end = offset.checked_add(len).ok_or(Errno::Fbig)?;
-        if end > self.size(file.node)? {
+        let size = self.size(file.node)?;
+        if end > size {
+            // Memory is not set aside, but space that is not there now is not promised.
+            if end.saturating_sub(size) > self.tree.ledger.room() && end <= self.tree.ledger.largest_file() {
+                return Err(Errno::Nospc.into());
+            }
             self.tree.resize(file.node, end, self.clock.file_time())?;
         }
         Ok(())
@@ -252,7 +296,7 @@ impl World {
         abi::writable(mem, nwritten, 4)?;
         // As on Linux, a descriptor that appends does so here too.
         let offset = if file.flags & fdflags::APPEND == 0 { offset } else { self.size(file.node)? };
-        let count = self.tree.write(file.node, offset, mem, &ranges, self.clock.file_time())?;
+        let count = self.copy_in(mem, file.node, offset, &ranges)?;
         write_count(mem, nwritten, count)
     }
 
@@ -277,13 +321,18 @@ impl World {
         let count = match target {
             Target::Output(_) => return Err(Errno::Badf.into()),
             Target::Input => match self.input.read(mem, &ranges, self.input_is_loose())? {
-                Some(count) => count,
+                Some(count) => {
+                    self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(count));
+                    count
+                }
                 None => return Ok(Progress::Wait(Wait::Stdin)),
             },
             Target::Node(node) => {
-                let count = self.copy_out(mem, node, descriptor.offset, &ranges)?;
-                let descriptor = self.descriptors.get_mut(fd)?;
-                descriptor.offset = descriptor.offset.saturating_add(count);
+                let offset = descriptor.offset;
+                let count = self.copy_out(mem, node, offset, &ranges)?;
+                if self.has_places(node)? {
+                    self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+                }
                 count
             }
         };
@@ -333,7 +382,9 @@ impl World {
             rest = put_what_fits(rest, entry.name.as_bytes());
         }
         let left = u32::try_from(rest.len()).map_err(|_| Errno::Overflow)?;
-        Ok(abi::write_u32(mem, bufused, buf_len.saturating_sub(left))?)
+        let used = buf_len.saturating_sub(left);
+        self.tree.ledger.spend(price::BYTE.saturating_mul(u64::from(used)));
+        Ok(abi::write_u32(mem, bufused, used)?)
     }
 
     pub(crate) fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<(), Fault> {
@@ -363,6 +414,8 @@ impl World {
         };
         let position = from.checked_add_signed(offset).filter(|position| i64::try_from(*position).is_ok());
         let position = position.ok_or(Errno::Inval)?;
+        // On a device every place is the first, as on Linux.
+        let position = if self.has_places(file.node)? { position } else { 0 };
         self.descriptors.get_mut(fd)?.offset = position;
         Ok(abi::write_u64(mem, newoffset, position)?)
     }
@@ -387,12 +440,17 @@ impl World {
         abi::writable(mem, nwritten, 4)?;
         let count = match descriptor.target {
             Target::Input => return Err(Errno::Badf.into()),
-            Target::Output(stream) => self.output.write(stream, mem, &ranges)?,
+            Target::Output(stream) => {
+                self.tree.ledger.spend(price::BYTE.saturating_mul(ranges.total()));
+                self.output.write(stream, mem, &ranges, self.clock.slept())?
+            }
             Target::Node(node) => {
                 let append = descriptor.flags & fdflags::APPEND != 0;
                 let offset = if append { self.size(node)? } else { descriptor.offset };
-                let count = self.tree.write(node, offset, mem, &ranges, self.clock.file_time())?;
-                self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+                let count = self.copy_in(mem, node, offset, &ranges)?;
+                if self.has_places(node)? {
+                    self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+                }
                 count
             }
         };

@@ -1,8 +1,8 @@
 //! The functions on paths.
 
-use super::abi::{self, Errno, Filetype, LOOKUP_FOLLOW, fdflags, holds, oflags, rights};
+use super::abi::{self, Errno, LOOKUP_FOLLOW, fdflags, holds, oflags, rights};
 use super::descriptors::{Descriptor, Target};
-use super::tree::{Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place};
+use super::tree::{Device, Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place};
 use super::{Fault, World};
 
 /// Reads a path.
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// Where a path in guest memory leads.
-    fn place(&self, mem: &[u8], fd: u32, right: u64, at: (u32, u32), follow: bool) -> Result<Place, Errno> {
+    fn place(&mut self, mem: &[u8], fd: u32, right: u64, at: (u32, u32), follow: bool) -> Result<Place, Errno> {
         let base = self.base(fd, right)?;
         self.tree.resolve(base, path(mem, at.0, at.1, MAX_PATH_BYTES)?, follow)
     }
@@ -144,7 +144,8 @@ impl World {
         let follow = follows(dir_flags)? && !(create && exclusive);
         let place = self.place(mem, fd, rights::PATH_OPEN, (path, path_len), follow)?;
         let through = self.descriptors.get(fd)?;
-        let inheriting = through.inheriting;
+        let (through, inheriting) = (through.base, through.inheriting);
+        let need = |right| if holds(through, right) { Ok(()) } else { Err(Errno::Notcapable) };
         if !holds(inheriting, base & (rights::FD_READ | rights::FD_WRITE)) {
             return Err(Errno::Notcapable.into());
         }
@@ -157,10 +158,11 @@ impl World {
                     Kind::Link(_) => return Err(Errno::Loop.into()),
                     Kind::Directory(_) if write || truncate || create => return Err(Errno::Isdir.into()),
                     Kind::Directory(_) => {}
-                    Kind::File(_) if directory => return Err(Errno::Notdir.into()),
+                    Kind::File(_) | Kind::Device(_) if directory => return Err(Errno::Notdir.into()),
+                    Kind::Device(_) => {}
                     Kind::File(_) if (write || truncate) && !found.writable => return Err(Errno::Rofs.into()),
                     Kind::File(_) if truncate => {
-                        through.need(rights::PATH_FILESTAT_SET_SIZE)?;
+                        need(rights::PATH_FILESTAT_SET_SIZE)?;
                         self.tree.resize(node, 0, self.clock.file_time())?;
                     }
                     Kind::File(_) => {}
@@ -169,16 +171,21 @@ impl World {
             }
             None if !create => return Err(Errno::Noent.into()),
             None => {
-                through.need(rights::PATH_CREATE_FILE)?;
+                need(rights::PATH_CREATE_FILE)?;
                 self.tree.create_file(&place, self.clock.file_time())?
             }
         };
-        let rights = match self.tree.node(node)?.filetype() {
-            Filetype::Directory => rights::DIRECTORY,
-            Filetype::RegularFile | Filetype::SymbolicLink | Filetype::Unknown => file_rights(base),
+        let (target, rights) = match self.tree.node(node)?.kind {
+            Kind::Directory(_) => (Target::Node(node), rights::DIRECTORY),
+            Kind::File(_) | Kind::Link(_) => (Target::Node(node), file_rights(base)),
+            Kind::Device(Device::Input) => (Target::Input, rights::INPUT & file_rights(base)),
+            Kind::Device(Device::Output(stream)) => (Target::Output(stream), rights::OUTPUT & file_rights(base)),
+            Kind::Device(_) => (Target::Node(node), file_rights(base)),
         };
-        self.tree.open(node)?;
-        let descriptor = Descriptor::new(Target::Node(node), rights & inheriting, inheriting, fd_flags);
+        if let Target::Node(node) = target {
+            self.tree.open(node)?;
+        }
+        let descriptor = Descriptor::new(target, rights & inheriting, inheriting, fd_flags);
         let number = self.descriptors.insert(descriptor)?;
         Ok(abi::write_u32(mem, opened, number)?)
     }

@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::abi::{self, Errno, Filestat, Filetype, Iovecs};
+use super::content::{Chunks, Content};
+use super::price;
 use super::quota::{Ledger, Quotas};
+use super::{Fault, Stop};
+use crate::stream::Stream;
 
 /// Longest path, in bytes. Longer ones are [`Errno::Nametoolong`].
 pub(crate) const MAX_PATH_BYTES: u32 = 4096;
@@ -20,6 +24,9 @@ pub(crate) const MAX_TARGET_BYTES: u32 = 4096;
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Symbolic links followed for one path. More is [`Errno::Loop`].
 const MAX_HOPS: u32 = 40;
+/// Bytes of one path and of the targets of all links it leads through. More is [`Errno::Nametoolong`]: with links of
+/// thousands of names each, one look-up would take as long as a million honest ones.
+const MAX_WALK_BYTES: usize = 16 << 10;
 
 /// What a node takes of the memory quota besides its contents, in bytes.
 pub(crate) const NODE_BYTES: u64 = 192;
@@ -28,44 +35,55 @@ pub(crate) const ENTRY_BYTES: u64 = 64;
 /// What one entry of a listing takes of the memory quota besides its letters, in bytes.
 const LISTED_BYTES: u64 = 48;
 
-/// A file grows by doubling up to this capacity and by an eighth above it, so that little is held in reserve.
-const DOUBLING_BYTES: u64 = 1 << 20;
-/// Capacity that a shrinking file may keep, in bytes.
-const KEPT_BYTES: u64 = 4096;
-
 /// A node's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(usize);
 
 /// The root directory.
 pub(crate) const ROOT: NodeId = NodeId(0);
+/// The directory `/dev`, which is filled when somebody looks into it.
+const DEVICES: NodeId = NodeId(1);
 
 /// What a node is.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Directory(Directory),
     File(Content),
+    Device(Device),
     /// A symbolic link and its target.
     Link(Arc<str>),
 }
 
-/// The bytes of a file.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    /// Given by the host, never changed and not charged to the script.
-    Shared(Arc<[u8]>),
-    /// Written by the script.
-    Owned(Vec<u8>),
+/// What a device node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// Takes everything and gives nothing.
+    Null,
+    /// Takes everything and gives zeros.
+    Zero,
+    /// Takes nothing ([`Errno::Nospc`]) and gives zeros.
+    Full,
+    /// Takes everything and gives what `random_get` would.
+    Random,
+    /// Standard input, under one more descriptor.
+    Input,
+    /// Standard output or error, under one more descriptor.
+    Output(Stream),
 }
 
-impl Content {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-}
+/// What lies in `/dev` and `/dev/fd`.
+const DEVICE_NAMES: [(&str, Device); 8] = [
+    ("full", Device::Full),
+    ("null", Device::Null),
+    ("random", Device::Random),
+    ("stderr", Device::Output(Stream::Stderr)),
+    ("stdin", Device::Input),
+    ("stdout", Device::Output(Stream::Stdout)),
+    ("urandom", Device::Random),
+    ("zero", Device::Zero),
+];
+const STREAM_NAMES: [(&str, Device); 3] =
+    [("0", Device::Input), ("1", Device::Output(Stream::Stdout)), ("2", Device::Output(Stream::Stderr))];
 
 /// Names in a directory, sorted by their bytes.
 #[derive(Clone, Debug)]
@@ -99,10 +117,8 @@ pub(crate) struct Node {
     links: u64,
     /// Descriptors that refer to it.
     opens: u64,
-    /// Bytes taken of the memory quota.
+    /// Bytes taken of the memory quota, contents not counted.
     held: u64,
-    /// Capacity of the contents, as far as the quota knows; part of `held`.
-    capacity: u64,
     /// Whether it is counted among the files written.
     written: bool,
 }
@@ -112,6 +128,7 @@ impl Node {
         match self.kind {
             Kind::Directory(_) => Filetype::Directory,
             Kind::File(_) => Filetype::RegularFile,
+            Kind::Device(_) => Filetype::CharacterDevice,
             Kind::Link(_) => Filetype::SymbolicLink,
         }
     }
@@ -122,12 +139,19 @@ impl Node {
 
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        let len = match &self.kind {
-            Kind::Directory(_) => 0,
-            Kind::File(content) => content.bytes().len(),
-            Kind::Link(target) => target.len(),
-        };
-        u64::try_from(len).unwrap_or(u64::MAX)
+        match &self.kind {
+            Kind::Directory(_) | Kind::Device(_) => 0,
+            Kind::File(content) => content.len(),
+            Kind::Link(target) => u64::try_from(target.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Bytes taken of the memory quota.
+    fn held(&self) -> u64 {
+        match &self.kind {
+            Kind::File(Content::Owned(chunks)) => self.held.saturating_add(chunks.held()),
+            Kind::Directory(_) | Kind::File(Content::Shared(_)) | Kind::Device(_) | Kind::Link(_) => self.held,
+        }
     }
 
     pub(crate) fn filestat(&self) -> Filestat {
@@ -145,14 +169,14 @@ impl Node {
     fn directory(&self) -> Result<&Directory, Errno> {
         match &self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 
     fn directory_mut(&mut self) -> Result<&mut Directory, Errno> {
         match &mut self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 }
@@ -208,17 +232,40 @@ pub(crate) struct Tree {
 impl Tree {
     /// The tree every run starts with; `now` is in nanoseconds since 1970.
     pub(crate) fn new(quotas: Quotas, now: u64) -> Self {
-        let mut tree = Self { nodes: Vec::new(), free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas) };
+        let nodes = Vec::with_capacity(16);
+        let mut tree = Self { nodes, free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas) };
         let root = Kind::Directory(Directory { parent: ROOT, entries: BTreeMap::new() });
         tree.insert(root, false, 0, now);
-        for (path, writable) in
-            [("/script", false), ("/home", false), ("/home/script", true), ("/tmp", true), ("/out", true)]
-        {
-            // Nothing can be in the way of the first five directories.
+        for (path, writable) in [
+            ("/dev", false),
+            ("/script", false),
+            ("/home", false),
+            ("/home/script", true),
+            ("/tmp", true),
+            ("/out", true),
+        ] {
+            // Nothing can be in the way of the first directories.
             let made = tree.place_directory(path, Some(writable), now);
             debug_assert!(made.is_ok());
+            debug_assert!(path != "/dev" || made == Ok(DEVICES));
         }
         tree
+    }
+
+    /// Fills `/dev` before it is looked into, if nobody did: most runs never do, and the nodes take time to make.
+    fn fill_devices(&mut self, directory: NodeId) -> Result<(), Errno> {
+        if directory != DEVICES || !self.node(DEVICES)?.directory()?.entries.is_empty() {
+            return Ok(());
+        }
+        let now = self.node(DEVICES)?.modified;
+        let streams = self.place_directory("/dev/fd", Some(false), now)?;
+        for (directory, names) in [(DEVICES, DEVICE_NAMES.as_slice()), (streams, STREAM_NAMES.as_slice())] {
+            for (name, device) in names {
+                let node = self.insert(Kind::Device(*device), false, 0, now);
+                self.attach(directory, name, node, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a read-only file of the host at an absolute path; the directories on the way are made.
@@ -289,7 +336,6 @@ impl Tree {
             links: u64::from(inode == 1),
             opens: 0,
             held,
-            capacity: 0,
             written: false,
         };
         match self.free.pop() {
@@ -311,7 +357,7 @@ impl Tree {
     fn sweep(&mut self, id: NodeId) {
         let Some(slot) = self.nodes.get_mut(id.0) else { return };
         if let Some(node) = slot.take_if(|node| node.links == 0 && node.opens == 0) {
-            self.ledger.release(node.held);
+            self.ledger.release(node.held());
             self.free.push(id.0);
         }
     }
@@ -427,7 +473,7 @@ impl Tree {
         if place.slash && place.node.is_none() {
             return Err(Errno::Isdir);
         }
-        let node = self.create(place, Kind::File(Content::Owned(Vec::new())), 0, now)?;
+        let node = self.create(place, Kind::File(Content::Owned(Chunks::default())), 0, now)?;
         self.count_written(node);
         Ok(node)
     }
@@ -533,15 +579,16 @@ impl Tree {
                 Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
                 Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
                 Kind::Directory(_) => {}
-                Kind::File(_) | Kind::Link(_) if is_directory => return Err(Errno::Notdir),
-                Kind::File(_) | Kind::Link(_) => {}
+                Kind::File(_) | Kind::Device(_) | Kind::Link(_) if is_directory => return Err(Errno::Notdir),
+                Kind::File(_) | Kind::Device(_) | Kind::Link(_) => {}
             }
         }
         if is_directory {
             if self.is_within(to.parent, moved)? {
                 return Err(Errno::Inval);
             }
-            if self.depth(to.parent)?.saturating_add(self.height(moved)?) > MAX_DEPTH {
+            let height = self.height(moved)?;
+            if self.depth(to.parent)?.saturating_add(height) > MAX_DEPTH {
                 return Err(Errno::Nametoolong);
             }
         }
@@ -586,17 +633,20 @@ impl Tree {
     }
 
     /// Directories below each other at and under this one.
-    fn height(&self, directory: NodeId) -> Result<usize, Errno> {
+    fn height(&mut self, directory: NodeId) -> Result<usize, Errno> {
         let mut highest = 0;
+        let mut seen = 0_u64;
         let mut left = vec![(directory, 1_usize)];
         while let Some((id, height)) = left.pop() {
             highest = highest.max(height);
             for entry in self.node(id)?.directory()?.entries.values() {
+                seen = seen.saturating_add(1);
                 if self.node(entry.node)?.is_directory() {
                     left.push((entry.node, height.saturating_add(1)));
                 }
             }
         }
+        self.ledger.spend(price::NAME.saturating_mul(seen));
         Ok(highest)
     }
 
@@ -623,7 +673,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Errno::Noent`], [`Errno::Notdir`], [`Errno::Loop`], [`Errno::Nametoolong`], [`Errno::Perm`].
-    pub(crate) fn resolve(&self, base: NodeId, path: &str, follow: bool) -> Result<Place, Errno> {
+    pub(crate) fn resolve(&mut self, base: NodeId, path: &str, follow: bool) -> Result<Place, Errno> {
         if path.is_empty() {
             return Err(Errno::Noent);
         }
@@ -633,10 +683,10 @@ impl Tree {
         self.node(base)?.directory()?;
         let mut current = base;
         let mut hops = 0_u32;
-        // What is left to walk: the path, and on top of it the targets of links that are being followed. A rest of
-        // slashes stays, as it says that only a directory fits.
-        let mut left = vec![path];
-        while let Some(name) = next_name(&mut left) {
+        let mut walk = Walk::new(path);
+        while let Some(name) = walk.next() {
+            self.ledger.spend(price::NAME);
+            let name: &str = &name;
             match name {
                 "." => continue,
                 ".." => {
@@ -654,8 +704,9 @@ impl Tree {
             if name.len() > MAX_NAME_BYTES {
                 return Err(Errno::Nametoolong);
             }
-            let last = left.iter().all(|rest| rest.bytes().all(|byte| byte == b'/'));
-            let slash = last && left.iter().any(|rest| !rest.is_empty());
+            let last = walk.is_done();
+            let slash = last && walk.slash;
+            self.fill_devices(current)?;
             let found = self.entry(current, name)?.map(|entry| entry.node);
             let place = |node| Place { parent: current, name: name.into(), node, slash };
             let Some(node) = found else {
@@ -664,21 +715,15 @@ impl Tree {
             match &self.node(node)?.kind {
                 Kind::Directory(_) if last => return Ok(place(Some(node))),
                 Kind::Directory(_) => current = node,
-                Kind::File(_) if last && !slash => return Ok(place(Some(node))),
-                Kind::File(_) => return Err(Errno::Notdir),
+                Kind::File(_) | Kind::Device(_) if last && !slash => return Ok(place(Some(node))),
+                Kind::File(_) | Kind::Device(_) => return Err(Errno::Notdir),
                 Kind::Link(_) if last && !slash && !follow => return Ok(place(Some(node))),
                 Kind::Link(target) => {
                     hops = hops.saturating_add(1);
                     if hops > MAX_HOPS {
                         return Err(Errno::Loop);
                     }
-                    if target.starts_with('/') {
-                        if base != ROOT {
-                            return Err(Errno::Perm);
-                        }
-                        current = ROOT;
-                    }
-                    left.push(target);
+                    walk.follow(target.clone())?;
                 }
             }
         }
@@ -688,18 +733,19 @@ impl Tree {
     /// The names in a directory as they are now.
     ///
     /// # Errors
-    /// [`Errno::Nomem`] when the memory quota has no room for it.
-    pub(crate) fn list(&mut self, id: NodeId) -> Result<Listing, Errno> {
+    /// [`Errno::Nomem`] when the memory quota has no room for it, [`Stop::HostMemory`] when the host has none.
+    pub(crate) fn list(&mut self, id: NodeId) -> Result<Listing, Fault> {
+        self.fill_devices(id)?;
         let directory = self.node(id)?.directory()?;
         let held = directory
             .entries
             .keys()
             .fold(LISTED_BYTES.saturating_mul(2), |sum, name| sum.saturating_add(listed_bytes(name)));
         if held > self.ledger.room() {
-            return Err(Errno::Nomem);
+            return Err(Errno::Nomem.into());
         }
         let mut entries = Vec::new();
-        entries.try_reserve_exact(directory.entries.len().saturating_add(2)).map_err(|_| Errno::Nomem)?;
+        entries.try_reserve_exact(directory.entries.len().saturating_add(2)).map_err(|_| Stop::HostMemory)?;
         for (name, node) in [(".", id), ("..", directory.parent)] {
             entries.push(Listed { name: name.into(), inode: self.node(node)?.inode, filetype: Filetype::Directory });
         }
@@ -708,6 +754,7 @@ impl Tree {
             entries.push(Listed { name: name.clone(), inode: node.inode, filetype: node.filetype() });
         }
         self.ledger.hold(held)?;
+        self.ledger.spend(price::NAME.saturating_mul(u64::try_from(entries.len()).unwrap_or(u64::MAX)));
         Ok(Listing { entries, held })
     }
 
@@ -726,21 +773,24 @@ impl Tree {
         }
     }
 
-    /// The node, its bytes to change, and the ledger.
-    fn owned(&mut self, id: NodeId) -> Result<(Owned<'_>, &mut Ledger), Errno> {
+    /// The bytes of a file to change, and the ledger.
+    fn owned(&mut self, id: NodeId) -> Result<(&mut Chunks, &mut Ledger), Errno> {
         let node = self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)?;
         if !node.writable {
             return Err(Errno::Rofs);
         }
-        let Kind::File(Content::Owned(bytes)) = &mut node.kind else { return Err(Errno::Badf) };
-        Ok((Owned { bytes, held: &mut node.held, capacity: &mut node.capacity }, &mut self.ledger))
+        match &mut node.kind {
+            Kind::File(Content::Owned(chunks)) => Ok((chunks, &mut self.ledger)),
+            Kind::File(Content::Shared(_)) | Kind::Directory(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Badf),
+        }
     }
 
     /// Writes ranges of guest memory into a file and says how many bytes fitted: fewer than asked for when a quota
     /// ends in the middle.
     ///
     /// # Errors
-    /// [`Errno::Nospc`] when not one byte fits, [`Errno::Fbig`] past the largest size, [`Errno::Rofs`].
+    /// [`Errno::Nospc`] when not one byte fits, [`Errno::Fbig`] past the largest size, [`Errno::Rofs`];
+    /// [`Stop::HostMemory`].
     pub(crate) fn write(
         &mut self,
         id: NodeId,
@@ -748,35 +798,35 @@ impl Tree {
         mem: &[u8],
         ranges: &Iovecs,
         now: u64,
-    ) -> Result<u64, Errno> {
-        let (mut file, ledger) = self.owned(id)?;
+    ) -> Result<u64, Fault> {
+        if let Kind::Device(device) = self.node(id)?.kind {
+            return match device {
+                Device::Full if ranges.total() > 0 => Err(Errno::Nospc.into()),
+                Device::Null | Device::Zero | Device::Full | Device::Random => Ok(ranges.total()),
+                Device::Input | Device::Output(_) => Err(Errno::Badf.into()),
+            };
+        }
+        let (chunks, ledger) = self.owned(id)?;
         if ranges.total() == 0 {
             return Ok(0);
         }
         let below_largest = ledger.largest_file().saturating_sub(offset);
         if below_largest == 0 {
-            return Err(Errno::Fbig);
+            return Err(Errno::Fbig.into());
         }
-        let below_quota = file.capacity.saturating_add(ledger.room()).saturating_sub(offset);
-        let count = ranges.total().min(below_largest).min(below_quota).min(ledger.writable_bytes());
-        if count == 0 {
-            return Err(Errno::Nospc);
-        }
-        file.reserve(ledger, offset.saturating_add(count))?;
-        let mut position = usize::try_from(offset).map_err(|_| Errno::Fbig)?;
-        if file.bytes.len() < position {
-            file.bytes.resize(position, 0);
-        }
-        let mut left = count;
+        let most = ranges.total().min(below_largest).min(ledger.writable_bytes());
+        let mut count = 0_u64;
         for (pointer, len) in ranges.iter() {
-            let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
-            left = left.saturating_sub(u64::from(len));
-            let source = abi::slice(mem, pointer, len)?;
-            let (over, beyond) = source.split_at(file.bytes.len().saturating_sub(position).min(source.len()));
-            let end = position.saturating_add(over.len());
-            file.bytes.get_mut(position..end).ok_or(Errno::Io)?.copy_from_slice(over);
-            file.bytes.extend_from_slice(beyond);
-            position = position.saturating_add(source.len());
+            let len = u32::try_from(most.saturating_sub(count).min(u64::from(len))).unwrap_or(len);
+            let bytes = abi::slice(mem, pointer, len)?;
+            let written = chunks.write(offset.saturating_add(count), bytes, ledger)?;
+            count = count.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+            if written < bytes.len() {
+                break;
+            }
+        }
+        if count == 0 {
+            return Err(Errno::Nospc.into());
         }
         ledger.count_written(count);
         self.count_written(id);
@@ -784,23 +834,19 @@ impl Tree {
         Ok(count)
     }
 
-    /// Sets the size of a file; new bytes are zero and count in full.
+    /// Sets the size of a file. New bytes are zero and take no memory until they are written.
     ///
     /// # Errors
-    /// [`Errno::Fbig`], [`Errno::Nospc`], [`Errno::Rofs`].
+    /// [`Errno::Fbig`] past the memory quota, [`Errno::Rofs`], [`Errno::Inval`] for a device.
     pub(crate) fn resize(&mut self, id: NodeId, size: u64, now: u64) -> Result<(), Errno> {
-        let (mut file, ledger) = self.owned(id)?;
+        if let Kind::Device(_) = self.node(id)?.kind {
+            return Err(Errno::Inval);
+        }
+        let (chunks, ledger) = self.owned(id)?;
         if size > ledger.largest_file() {
             return Err(Errno::Fbig);
         }
-        let len = usize::try_from(size).map_err(|_| Errno::Fbig)?;
-        if len > file.bytes.len() {
-            file.reserve(ledger, size)?;
-            file.bytes.resize(len, 0);
-        } else {
-            file.bytes.truncate(len);
-            file.shrink(ledger);
-        }
+        chunks.resize(size, ledger);
         self.count_written(id);
         self.touch(id, now);
         Ok(())
@@ -820,10 +866,10 @@ impl Tree {
                     Ok(Kind::Directory(_)) => left.push((path, entry.node)),
                     Ok(Kind::File(Content::Shared(bytes))) => files.push((path, bytes.clone())),
                     Ok(Kind::File(Content::Owned(bytes))) => {
-                        let bytes = shared.entry(entry.node).or_insert_with(|| bytes.as_slice().into());
+                        let bytes = shared.entry(entry.node).or_insert_with(|| bytes.to_vec().into());
                         files.push((path, bytes.clone()));
                     }
-                    Ok(Kind::Link(_)) | Err(_) => {}
+                    Ok(Kind::Device(_) | Kind::Link(_)) | Err(_) => {}
                 }
             }
         }
@@ -843,9 +889,9 @@ impl Tree {
                 assert!(self.free.contains(&index));
                 continue;
             };
-            held += node.held;
-            if let Kind::File(Content::Owned(bytes)) = &node.kind {
-                assert!(bytes.len() as u64 <= node.capacity && node.capacity <= node.held);
+            held += node.held();
+            if let Kind::File(Content::Owned(chunks)) = &node.kind {
+                chunks.check();
             }
             let Kind::Directory(directory) = &node.kind else { continue };
             for (name, entry) in &directory.entries {
@@ -872,11 +918,11 @@ impl Tree {
                 Kind::Directory(directory) => directory.entries.iter().find_map(|(name, entry)| {
                     let empty = match &self.node(entry.node).ok()?.kind {
                         Kind::Directory(below) => below.entries.is_empty(),
-                        Kind::File(_) | Kind::Link(_) => true,
+                        Kind::File(_) | Kind::Device(_) | Kind::Link(_) => true,
                     };
                     (entry.charged && empty).then(|| (NodeId(index), name.clone()))
                 }),
-                Kind::File(_) | Kind::Link(_) => None,
+                Kind::File(_) | Kind::Device(_) | Kind::Link(_) => None,
             });
             match found {
                 Some((directory, name)) => assert!(self.detach(directory, &name, 0).is_ok()),
@@ -886,62 +932,84 @@ impl Tree {
     }
 }
 
-/// The changeable part of a file.
-struct Owned<'a> {
-    bytes: &'a mut Vec<u8>,
-    held: &'a mut u64,
-    capacity: &'a mut u64,
+/// What is left of a path that is being walked: the path, and on top of it the targets of links that are followed.
+struct Walk<'a> {
+    path: &'a str,
+    targets: Vec<(Arc<str>, usize)>,
+    /// Whether a slash comes after the last name, so that only a directory fits.
+    slash: bool,
+    /// Bytes of all texts so far.
+    bytes: usize,
 }
 
-impl Owned<'_> {
-    /// Makes room for `size` bytes in all and takes it of the memory quota.
-    fn reserve(&mut self, ledger: &mut Ledger, size: u64) -> Result<(), Errno> {
-        let capacity = *self.capacity;
-        if size <= capacity {
-            return Ok(());
+/// One name of a path.
+enum Name<'a> {
+    Path(&'a str),
+    Target(Arc<str>, std::ops::Range<usize>),
+}
+
+impl std::ops::Deref for Name<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Path(name) => name,
+            Self::Target(text, range) => text.get(range.clone()).unwrap_or_default(),
         }
-        let spare = if capacity < DOUBLING_BYTES { capacity } else { capacity >> 3 };
-        let most = capacity.saturating_add(ledger.room());
-        if size > most {
-            return Err(Errno::Nospc);
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(path: &'a str) -> Self {
+        let names = path.trim_end_matches('/');
+        Self { path: names, targets: Vec::new(), slash: names.len() < path.len(), bytes: path.len() }
+    }
+
+    /// Puts the target of a link, which is relative, in front of what is left.
+    fn follow(&mut self, target: Arc<str>) -> Result<(), Errno> {
+        self.bytes = self.bytes.saturating_add(target.len());
+        if self.bytes > MAX_WALK_BYTES {
+            return Err(Errno::Nametoolong);
         }
-        let wanted = capacity.saturating_add(spare).max(size).min(most);
-        let more = wanted.saturating_sub(capacity);
-        let additional = usize::try_from(wanted).map_err(|_| Errno::Fbig)?.saturating_sub(self.bytes.len());
-        self.bytes.try_reserve_exact(additional).map_err(|_| Errno::Nospc)?;
-        ledger.hold(more)?;
-        *self.capacity = wanted;
-        *self.held = self.held.saturating_add(more);
+        if target.starts_with('/') {
+            return Err(Errno::Perm);
+        }
+        if self.is_done() && target.ends_with('/') {
+            self.slash = true;
+        }
+        self.targets.push((target, 0));
         Ok(())
     }
 
-    /// Gives back what a file that became shorter no longer needs.
-    fn shrink(&mut self, ledger: &mut Ledger) {
-        let len = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
-        let spare = self.capacity.saturating_sub(len);
-        if spare >= KEPT_BYTES || len == 0 {
-            self.bytes.shrink_to_fit();
-            *self.capacity = self.capacity.saturating_sub(spare);
-            *self.held = self.held.saturating_sub(spare);
-            ledger.release(spare);
+    /// Whether no name is left. There is one in every rest that is not only slashes.
+    fn is_done(&mut self) -> bool {
+        while let Some((text, at)) = self.targets.last() {
+            if text.get(*at..).unwrap_or_default().bytes().any(|byte| byte != b'/') {
+                return false;
+            }
+            self.targets.pop();
         }
+        self.path.is_empty()
     }
-}
 
-/// Takes the next name off the top. What is used up above it goes: only the slashes after the last name of all count.
-fn next_name<'a>(left: &mut Vec<&'a str>) -> Option<&'a str> {
-    while let Some(rest) = left.last_mut() {
-        let names = rest.trim_start_matches('/');
-        if names.is_empty() {
-            left.pop();
-            continue;
+    /// Takes the next name.
+    fn next(&mut self) -> Option<Name<'a>> {
+        if self.is_done() {
+            return None;
         }
-        let end = names.find('/').unwrap_or(names.len());
-        let (name, after) = names.split_at_checked(end)?;
-        *rest = after;
-        return Some(name);
+        let Some((text, at)) = self.targets.last_mut() else {
+            let names = self.path.trim_start_matches('/');
+            let (name, after) = names.split_at_checked(names.find('/').unwrap_or(names.len()))?;
+            self.path = after;
+            return Some(Name::Path(name));
+        };
+        let rest = text.get(*at..)?;
+        let start = at.saturating_add(rest.len().saturating_sub(rest.trim_start_matches('/').len()));
+        let names = text.get(start..)?;
+        let end = start.saturating_add(names.find('/').unwrap_or(names.len()));
+        *at = end;
+        Some(Name::Target(text.clone(), start..end))
     }
-    None
 }
 
 /// Whether a name of the host can be one of a file.

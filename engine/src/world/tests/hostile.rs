@@ -45,7 +45,7 @@ fn scatter_lists_are_bounded() {
 }
 
 /// A small generator, so that the test is the same every time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -55,7 +55,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         (self.roll() >> 11) % bound
     }
 
@@ -174,7 +174,11 @@ fn random_calls_neither_panic_nor_pass_a_quota() {
 
 /// Paths, lists and subscriptions where small pointers find them.
 fn refill(mem: &mut [u8], dice: &mut Dice) {
-    const PATHS: [&str; 20] = [
+    const PATHS: [&str; 24] = [
+        "dev",
+        "dev/null",
+        "dev/stdout",
+        "dev/urandom",
         "tmp/a",
         "tmp/b",
         "tmp/d",
