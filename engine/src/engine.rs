@@ -10,6 +10,7 @@ use wasmtime::{Linker, Module};
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
 use crate::error::EngineError;
 use crate::fence::{self, Guest, State};
+use crate::grant::{self, Protected};
 use crate::image::{Image, Space};
 use crate::job::Job;
 use crate::outcome::{Outcome, RuntimeId};
@@ -158,7 +159,12 @@ impl Engine {
     /// [`EngineError`] if we could not do the job. Whatever the script does is an [`Outcome`].
     pub async fn run(&self, job: Job) -> Result<Outcome, EngineError> {
         let guest = self.guest(job.language, Variant::of(job.live), None)?;
-        fence::run(&guest, job, &self.0.timer).await
+        let grants = if job.grants.is_empty() {
+            Vec::new()
+        } else {
+            grant::open(&job.grants, &Protected::new(&self.0.folders.cache))?
+        };
+        fence::run(&guest, job, grants, &self.0.timer).await
     }
 
     /// Runs a job on this thread to its end.

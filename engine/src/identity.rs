@@ -15,6 +15,10 @@ pub(crate) struct Identity<'a> {
     pub(crate) script: &'a Script,
     pub(crate) args: &'a [String],
     pub(crate) env: &'a [(String, String)],
+    /// Where the script sees what is granted of the host, and whether it may write there, outer ones first.
+    pub(crate) grants: &'a [(String, bool)],
+    /// Of what the script saw there, if it looked.
+    pub(crate) host_sha256: Option<[u8; 32]>,
     pub(crate) limits: &'a capibara_policies::Limits,
     pub(crate) epoch: u64,
     pub(crate) seed: u128,
@@ -66,6 +70,12 @@ impl Identity<'_> {
             fields.text(name);
             fields.text(value);
         }
+        fields.number(self.grants.len() as u64);
+        for (guest, writable) in self.grants {
+            fields.text(guest);
+            fields.number(u64::from(*writable));
+        }
+        fields.bytes(self.host_sha256.as_ref().map_or(&[], |digest| digest.as_slice()));
         let limits = self.limits;
         fields.number(u64::from(limits.fuel.is_some()));
         fields.number(limits.fuel.unwrap_or(0));

@@ -142,7 +142,8 @@ pub struct Outcome {
     /// Whether it ran with real clocks and system randomness.
     pub live: bool,
     /// Whether running the same job again gives the same outcome: false for live runs, for a stop by real time, for
-    /// input from a terminal (also if it was only asked whether there is any), and when canceled.
+    /// input from a terminal (also if it was only asked whether there is any), when anything that was
+    /// granted of the host was looked at (it may change), and when canceled.
     pub determined: bool,
     /// The runtime that ran it.
     pub runtime: RuntimeId,

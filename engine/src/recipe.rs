@@ -68,6 +68,7 @@ impl Steps {
             capture: true,
             quotas: STEP_QUOTAS,
             deadline: Instant::now() + STEP_TIME,
+            grants: Vec::new(),
             files: call.files.iter().map(|file| (file.path.clone(), file.bytes.clone())).collect(),
         })
         .map_err(|error| StepError(error.to_string()))?;

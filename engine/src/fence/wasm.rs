@@ -19,7 +19,7 @@ use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 use crate::timer::Timer;
-use crate::world::{ClockConfig, Quotas, RandomConfig, Stop, World, WorldConfig};
+use crate::world::{ClockConfig, HostGrant, Quotas, RandomConfig, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
@@ -62,9 +62,15 @@ fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
 }
 
 /// Runs a job on a loaded guest.
-pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<Outcome, EngineError> {
+/// `opened` is what the job grants of the host.
+pub(crate) async fn run(
+    guest: &Guest,
+    job: Job,
+    opened: Vec<HostGrant>,
+    timer: &Arc<Timer>,
+) -> Result<Outcome, EngineError> {
     let started = Instant::now();
-    let Job { language, script, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
+    let Job { language, script, args, env, grants: _, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
     let epoch = epoch.unwrap_or_else(Epoch::now);
     let seed = match seed {
         Some(seed) => seed,
@@ -93,6 +99,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     let mut world_args = Vec::with_capacity(args.len() + 1);
     world_args.push(name);
     world_args.extend(args.iter().cloned());
+    let granted: Vec<(String, bool)> = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
     let mut world = World::new(WorldConfig {
         args: world_args,
         env: env.clone(),
@@ -110,6 +117,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         },
         deadline,
         files,
+        grants: opened,
     })
     .map_err(|error| EngineError::InvalidJob { reason: error.to_string(), hint: None })?;
     world.set_sleep_limit(limits.wall_time);
@@ -166,6 +174,8 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         script: &script,
         args: &args,
         env: &env,
+        grants: &granted,
+        host_sha256: world.host_sha256,
         limits: &limits,
         epoch: epoch.as_nanos(),
         seed,
@@ -193,7 +203,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         epoch,
         seed,
         live,
-        determined: !live && !by_real_time && !world.stdin_terminal_seen,
+        determined: !live && !by_real_time && !world.stdin_terminal_seen && world.host_sha256.is_none(),
         runtime: guest.id.clone(),
     })
 }

@@ -7,6 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub(crate) enum Errno {
+    Acces = 2,
     Badf = 8,
     Busy = 10,
     Exist = 20,
@@ -19,6 +20,7 @@ pub(crate) enum Errno {
     Loop = 32,
     Mfile = 33,
     Nametoolong = 37,
+    Nfile = 41,
     Noent = 44,
     Nomem = 48,
     Nospc = 51,
@@ -30,6 +32,7 @@ pub(crate) enum Errno {
     Perm = 63,
     Rofs = 69,
     Spipe = 70,
+    Xdev = 75,
     Notcapable = 76,
 }
 

@@ -16,6 +16,7 @@ mod clock;
 mod content;
 mod descriptors;
 mod files;
+mod host;
 mod paths;
 mod poll;
 mod price;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use abi::Errno;
 pub(crate) use clock::ClockConfig;
+pub(crate) use host::{HostGrant, HostRoot, holds_files};
 pub(crate) use quota::Quotas;
 pub(crate) use random::RandomConfig;
 pub(crate) use startup::WorldError;
@@ -44,7 +46,7 @@ use descriptors::{Descriptor, Descriptors, Target};
 use random::Random;
 use startup::Strings;
 use streams::{Input, Output};
-use tree::Tree;
+use tree::{Spot, Tree, Where};
 
 use crate::stream::{OutputSink, Stdin};
 
@@ -66,6 +68,8 @@ pub(crate) struct WorldConfig {
     pub(crate) deadline: Instant,
     /// Read-only files by absolute path. Directories on the way are made, writable only below a writable one.
     pub(crate) files: Vec<(String, Arc<[u8]>)>,
+    /// Files and directories of the host, outer ones before those inside of them.
+    pub(crate) grants: Vec<HostGrant>,
 }
 
 /// The state of one run's World.
@@ -109,6 +113,8 @@ pub(crate) struct WorldEnd {
     pub(crate) stdin_end: InputEnd,
     /// Whether the script looked at a terminal, so that the run depends on real time.
     pub(crate) stdin_terminal_seen: bool,
+    /// SHA-256 of what the script saw of files and directories of the host; `None` if it looked at nothing there.
+    pub(crate) host_sha256: Option<[u8; 32]>,
     /// Most bytes of linear memory and of the file tree at one time, as far as the World saw.
     pub(crate) memory_peak: u64,
 }
@@ -182,9 +188,13 @@ impl World {
         let (args, env) = startup::strings(&config.args, &config.env)?;
         let clock = Clock::new(config.clock);
         let now = clock.file_time();
-        let mut tree = Tree::new(config.quotas, now);
+        let mut tree = Tree::new(config.quotas, now, clock.is_live());
         for (path, bytes) in config.files {
             tree.place_file(&path, bytes, now).map_err(|errno| WorldError::File { path, errno })?;
+        }
+        for grant in config.grants {
+            let path = grant.guest.clone();
+            tree.place_grant(grant, now).map_err(|errno| WorldError::Grant { path, errno })?;
         }
         Ok(Self {
             args,
@@ -256,14 +266,14 @@ impl World {
         self.input.arrived(result);
     }
 
-    /// All regular files below an absolute directory, with paths relative to it, sorted; nothing if there is no such
+    /// All regular files in memory below an absolute directory, with paths relative to it, sorted; nothing if there is no such
     /// directory.
     pub(crate) fn take_files(&mut self, dir: &str) -> Vec<(String, Arc<[u8]>)> {
         let relative = dir.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
-        match self.tree.resolve(tree::ROOT, relative, true).and_then(|place| place.existing()) {
-            Ok(node) => self.tree.collect(node),
-            Err(_) => Vec::new(),
+        match self.tree.resolve(&Spot::Node(tree::ROOT), relative, true) {
+            Ok(Where::Memory(place)) => place.node.map(|node| self.tree.collect(node)).unwrap_or_default(),
+            Ok(Where::Host(_)) | Err(_) => Vec::new(),
         }
     }
 
@@ -284,6 +294,7 @@ impl World {
             stdin_end: self.input.end(),
             stdin_terminal_seen: self.input.saw_terminal(),
             memory_peak: self.tree.ledger.peak(),
+            host_sha256: self.tree.hosts.digest(),
             stdin_sha256: self.input.digest(),
         }
     }
@@ -298,8 +309,10 @@ impl World {
         if let Some(listing) = descriptor.listing {
             self.tree.drop_listing(listing);
         }
-        if let Target::Node(node) = descriptor.target {
-            self.tree.close(node);
+        match descriptor.target {
+            Target::Input | Target::Output(_) => {}
+            Target::Node(node) => self.tree.close(node),
+            Target::Host(id) => self.tree.hosts.close(id),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Every function, driven as a guest would, with honest and hostile arguments.
 
+mod host;
 mod hostile;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ fn config() -> WorldConfig {
         quotas: quotas(),
         deadline: Instant::now(),
         files: vec![("/script/main.py".into(), b"print(1)".as_slice().into())],
+        grants: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::abi::{self, Errno, Filestat, Filetype, Iovecs};
 use super::content::{Chunks, Content};
+use super::host::{HostFound, HostGrant, HostKind, HostPath, HostPlace, HostRoot, Hosts};
 use super::price;
 use super::quota::{Ledger, Quotas};
 use super::{Fault, Stop};
@@ -50,6 +51,8 @@ pub(crate) enum Kind {
     Directory(Directory),
     File(Content),
     Device(Device),
+    /// A file of the host, by the number of its grant.
+    Granted(usize),
     /// A symbolic link and its target.
     Link(Arc<str>),
 }
@@ -91,6 +94,14 @@ pub(crate) struct Directory {
     /// The directory above; the root and a removed directory are their own.
     parent: NodeId,
     entries: BTreeMap<Arc<str>, Entry>,
+    /// Where on the host the names are that are not among the entries.
+    host: Option<HostPath>,
+}
+
+impl Directory {
+    fn new(parent: NodeId) -> Self {
+        Self { parent, entries: BTreeMap::new(), host: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +138,7 @@ impl Node {
     pub(crate) fn filetype(&self) -> Filetype {
         match self.kind {
             Kind::Directory(_) => Filetype::Directory,
-            Kind::File(_) => Filetype::RegularFile,
+            Kind::File(_) | Kind::Granted(_) => Filetype::RegularFile,
             Kind::Device(_) => Filetype::CharacterDevice,
             Kind::Link(_) => Filetype::SymbolicLink,
         }
@@ -140,7 +151,7 @@ impl Node {
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
         match &self.kind {
-            Kind::Directory(_) | Kind::Device(_) => 0,
+            Kind::Directory(_) | Kind::Device(_) | Kind::Granted(_) => 0,
             Kind::File(content) => content.len(),
             Kind::Link(target) => u64::try_from(target.len()).unwrap_or(u64::MAX),
         }
@@ -150,7 +161,11 @@ impl Node {
     fn held(&self) -> u64 {
         match &self.kind {
             Kind::File(Content::Owned(chunks)) => self.held.saturating_add(chunks.held()),
-            Kind::Directory(_) | Kind::File(Content::Shared(_)) | Kind::Device(_) | Kind::Link(_) => self.held,
+            Kind::Directory(_)
+            | Kind::File(Content::Shared(_))
+            | Kind::Device(_)
+            | Kind::Granted(_)
+            | Kind::Link(_) => self.held,
         }
     }
 
@@ -169,19 +184,33 @@ impl Node {
     fn directory(&self) -> Result<&Directory, Errno> {
         match &self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 
     fn directory_mut(&mut self) -> Result<&mut Directory, Errno> {
         match &mut self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 }
 
+/// A directory, of the tree or below a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    Node(NodeId),
+    Host(HostPath),
+}
+
 /// Where a path leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Where {
+    Memory(Place),
+    Host(HostPlace),
+}
+
+/// Where a path leads that ends in the tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// The directory that holds, or would hold, the name.
@@ -221,20 +250,22 @@ pub(crate) struct Listed {
 }
 
 /// All nodes and the account of what they hold.
-#[derive(Clone, Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Option<Node>>,
     free: Vec<usize>,
     next_inode: u64,
     pub(crate) ledger: Ledger,
+    pub(crate) hosts: Hosts,
 }
 
 impl Tree {
     /// The tree every run starts with; `now` is in nanoseconds since 1970.
-    pub(crate) fn new(quotas: Quotas, now: u64) -> Self {
+    /// With `live`, files of the host show their own times.
+    pub(crate) fn new(quotas: Quotas, now: u64, live: bool) -> Self {
         let nodes = Vec::with_capacity(16);
-        let mut tree = Self { nodes, free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas) };
-        let root = Kind::Directory(Directory { parent: ROOT, entries: BTreeMap::new() });
+        let hosts = Hosts::new((!live).then_some(now));
+        let mut tree = Self { nodes, free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas), hosts };
+        let root = Kind::Directory(Directory::new(ROOT));
         tree.insert(root, false, 0, now);
         for (path, writable) in [
             ("/dev", false),
@@ -283,6 +314,39 @@ impl Tree {
         self.attach(parent, name, node, false)
     }
 
+    /// Shows a grant in the tree. A directory that is there already keeps its names, and shows those of the host beside
+    /// them; below it, nothing can be changed then but by the grant.
+    ///
+    /// # Errors
+    /// [`Errno::Exist`] if something is in the way, or as a script would get for such a path.
+    pub(crate) fn place_grant(&mut self, grant: HostGrant, now: u64) -> Result<(), Errno> {
+        let HostGrant { guest, writable, root } = grant;
+        let depth = guest.split('/').filter(|name| !name.is_empty()).count();
+        if let HostRoot::File(_) = root {
+            let (directory, name) = guest.rsplit_once('/').ok_or(Errno::Inval)?;
+            let parent = self.place_directory(directory, None, now)?;
+            check_name(name)?;
+            if self.entry(parent, name)?.is_some() {
+                return Err(Errno::Exist);
+            }
+            // The number of the grant is known only when it has been taken.
+            let node = self.insert(Kind::Granted(usize::MAX), false, 0, now);
+            let number = self.hosts.add(root, writable, node, depth)?;
+            self.node_mut(node)?.kind = Kind::Granted(number);
+            return self.attach(parent, name, node, false);
+        }
+        let node = self.place_directory(guest.trim_end_matches('/'), None, now)?;
+        if self.node(node)?.directory()?.host.as_ref().is_some_and(|host| host.parent().is_none()) {
+            return Err(Errno::Exist);
+        }
+        let path = HostPath::root(self.hosts.add(root, writable, node, depth)?);
+        self.hosts.nodes.insert(path.clone(), node);
+        let node = self.node_mut(node)?;
+        node.writable = false;
+        node.directory_mut()?.host = Some(path);
+        Ok(())
+    }
+
     /// The directory at an absolute path, made if necessary: writable if told so or if the one above is.
     fn place_directory(&mut self, path: &str, writable: Option<bool>, now: u64) -> Result<NodeId, Errno> {
         let mut current = ROOT;
@@ -298,8 +362,14 @@ impl Tree {
                 Some(entry) => entry.node,
                 None => {
                     let writable = writable.unwrap_or(self.node(current)?.writable);
-                    let made = Kind::Directory(Directory { parent: current, entries: BTreeMap::new() });
-                    let node = self.insert(made, writable, 0, now);
+                    // On the way to a grant inside of another one, the names of the outer one stay in sight.
+                    let above = self.node(current)?.directory()?.host.as_ref();
+                    let host = above.map(|host| host.join(name)).transpose()?;
+                    let made = Kind::Directory(Directory { host: host.clone(), ..Directory::new(current) });
+                    let node = self.insert(made, writable && host.is_none(), 0, now);
+                    if let Some(host) = host {
+                        self.hosts.nodes.insert(host, node);
+                    }
                     self.attach(current, name, node, false)?;
                     node
                 }
@@ -439,6 +509,17 @@ impl Tree {
         if node.writable { Ok(()) } else { Err(Errno::Rofs) }
     }
 
+    /// Whether a node is not a grant, nor on the way to one inside of another.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`].
+    fn check_no_grant(&self, id: NodeId) -> Result<(), Errno> {
+        match &self.node(id)?.kind {
+            Kind::Directory(Directory { host: Some(_), .. }) | Kind::Granted(_) => Err(Errno::Busy),
+            Kind::Directory(_) | Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Ok(()),
+        }
+    }
+
     /// Whether a name can be made at a place.
     ///
     /// # Errors
@@ -487,8 +568,7 @@ impl Tree {
         if self.depth(place.parent)? >= MAX_DEPTH {
             return Err(Errno::Nametoolong);
         }
-        let directory = Directory { parent: place.parent, entries: BTreeMap::new() };
-        self.create(place, Kind::Directory(directory), 0, now)
+        self.create(place, Kind::Directory(Directory::new(place.parent)), 0, now)
     }
 
     /// Makes a symbolic link.
@@ -550,6 +630,7 @@ impl Tree {
             return Err(Errno::Inval);
         }
         self.check_changeable(place.parent)?;
+        self.check_no_grant(place.existing()?)?;
         if !empty {
             return Err(Errno::Notempty);
         }
@@ -567,6 +648,10 @@ impl Tree {
         }
         self.check_changeable(from.parent)?;
         self.check_changeable(to.parent)?;
+        self.check_no_grant(moved)?;
+        if let Some(target) = to.node {
+            self.check_no_grant(target)?;
+        }
         let is_directory = self.node(moved)?.is_directory();
         if !is_directory && (from.slash || to.slash) {
             return Err(Errno::Notdir);
@@ -579,8 +664,10 @@ impl Tree {
                 Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
                 Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
                 Kind::Directory(_) => {}
-                Kind::File(_) | Kind::Device(_) | Kind::Link(_) if is_directory => return Err(Errno::Notdir),
-                Kind::File(_) | Kind::Device(_) | Kind::Link(_) => {}
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) if is_directory => {
+                    return Err(Errno::Notdir);
+                }
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => {}
             }
         }
         if is_directory {
@@ -673,15 +760,18 @@ impl Tree {
     ///
     /// # Errors
     /// [`Errno::Noent`], [`Errno::Notdir`], [`Errno::Loop`], [`Errno::Nametoolong`], [`Errno::Perm`].
-    pub(crate) fn resolve(&mut self, base: NodeId, path: &str, follow: bool) -> Result<Place, Errno> {
+    pub(crate) fn resolve(&mut self, base: &Spot, path: &str, follow: bool) -> Result<Where, Errno> {
         if path.is_empty() {
             return Err(Errno::Noent);
         }
         if path.starts_with('/') {
             return Err(Errno::Perm);
         }
-        self.node(base)?.directory()?;
-        let mut current = base;
+        if let Spot::Node(node) = base {
+            self.node(*node)?.directory()?;
+        }
+        let from_root = *base == Spot::Node(ROOT);
+        let mut current = base.clone();
         let mut hops = 0_u32;
         let mut walk = Walk::new(path);
         while let Some(name) = walk.next() {
@@ -690,12 +780,10 @@ impl Tree {
             match name {
                 "." => continue,
                 ".." => {
-                    if current == base {
-                        if base != ROOT {
-                            return Err(Errno::Perm);
-                        }
-                    } else {
-                        current = self.node(current)?.directory()?.parent;
+                    if current != *base {
+                        current = self.above(&current)?;
+                    } else if !from_root {
+                        return Err(Errno::Perm);
                     }
                     continue;
                 }
@@ -706,56 +794,171 @@ impl Tree {
             }
             let last = walk.is_done();
             let slash = last && walk.slash;
-            self.fill_devices(current)?;
-            let found = self.entry(current, name)?.map(|entry| entry.node);
-            let place = |node| Place { parent: current, name: name.into(), node, slash };
-            let Some(node) = found else {
-                return if last { Ok(place(None)) } else { Err(Errno::Noent) };
-            };
-            match &self.node(node)?.kind {
-                Kind::Directory(_) if last => return Ok(place(Some(node))),
-                Kind::Directory(_) => current = node,
-                Kind::File(_) | Kind::Device(_) if last && !slash => return Ok(place(Some(node))),
-                Kind::File(_) | Kind::Device(_) => return Err(Errno::Notdir),
-                Kind::Link(_) if last && !slash && !follow => return Ok(place(Some(node))),
-                Kind::Link(target) => {
-                    hops = hops.saturating_add(1);
-                    if hops > MAX_HOPS {
-                        return Err(Errno::Loop);
+            let target = match self.find(&current, name)? {
+                Found::Nothing(Spot::Node(parent)) if last => {
+                    return Ok(Where::Memory(Place { parent, name: name.into(), node: None, slash }));
+                }
+                Found::Nothing(Spot::Host(at)) if last => {
+                    return Ok(Where::Host(HostPlace { at, named: true, found: None, slash }));
+                }
+                Found::Nothing(_) => return Err(Errno::Noent),
+                Found::Node { parent, node, name: found } => {
+                    // A grant that was reached on another way lies elsewhere in the tree.
+                    if found.is_empty() && !from_root {
+                        return Err(Errno::Perm);
                     }
-                    walk.follow(target.clone())?;
+                    let place = || Ok(Where::Memory(Place { parent, name: found.into(), node: Some(node), slash }));
+                    match &self.node(node)?.kind {
+                        Kind::Directory(_) if last => return place(),
+                        Kind::Directory(_) => {
+                            current = Spot::Node(node);
+                            continue;
+                        }
+                        Kind::Granted(grant) if last && !slash => {
+                            let at = HostPath::root(*grant);
+                            let found = self.hosts.look(&at, &mut self.ledger)?;
+                            return Ok(Where::Host(HostPlace { at, named: true, found, slash }));
+                        }
+                        Kind::File(_) | Kind::Device(_) if last && !slash => return place(),
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) => return Err(Errno::Notdir),
+                        Kind::Link(_) if last && !slash && !follow => return place(),
+                        Kind::Link(target) => target.clone(),
+                    }
+                }
+                Found::Host(at, found) => {
+                    let place = |at| Ok(Where::Host(HostPlace { at, named: true, found: Some(found), slash }));
+                    match found.kind {
+                        HostKind::Directory if last => return place(at),
+                        HostKind::Directory => {
+                            current = self.spot(at);
+                            continue;
+                        }
+                        HostKind::File | HostKind::Other if last && !slash => return place(at),
+                        HostKind::File | HostKind::Other => return Err(Errno::Notdir),
+                        HostKind::Link if last && !slash && !follow => return place(at),
+                        HostKind::Link => self.hosts.read_link(&at)?,
+                    }
+                }
+            };
+            hops = hops.saturating_add(1);
+            if hops > MAX_HOPS {
+                return Err(Errno::Loop);
+            }
+            walk.follow(target)?;
+        }
+        Ok(match current {
+            Spot::Node(node) => {
+                Where::Memory(Place { parent: node, name: String::new(), node: Some(node), slash: true })
+            }
+            Spot::Host(at) => {
+                let found = self.hosts.look(&at, &mut self.ledger)?;
+                Where::Host(HostPlace { at, named: false, found, slash: true })
+            }
+        })
+    }
+
+    /// Looks for a name in a directory: among the nodes, and then on the host.
+    fn find<'a>(&mut self, directory: &Spot, name: &'a str) -> Result<Found<'a>, Errno> {
+        let at = match directory {
+            Spot::Node(parent) => {
+                let parent = *parent;
+                self.fill_devices(parent)?;
+                let directory = self.node(parent)?.directory()?;
+                match (directory.entries.get(name), &directory.host) {
+                    (Some(entry), _) => return Ok(Found::Node { parent, node: entry.node, name }),
+                    (None, None) => return Ok(Found::Nothing(Spot::Node(parent))),
+                    (None, Some(host)) => host.join(name)?,
                 }
             }
-        }
-        Ok(Place { parent: current, name: String::new(), node: Some(current), slash: true })
+            Spot::Host(at) => at.join(name)?,
+        };
+        let Some(found) = self.hosts.look(&at, &mut self.ledger)? else {
+            return Ok(Found::Nothing(Spot::Host(at)));
+        };
+        Ok(match self.hosts.protected(&at, &found) {
+            Some(node) => Found::Node { parent: node, node, name: "" },
+            None => Found::Host(at, found),
+        })
+    }
+
+    /// A place of the host, as the node that stands for it where there is one.
+    fn spot(&self, at: HostPath) -> Spot {
+        self.hosts.nodes.get(&at).map_or(Spot::Host(at), |node| Spot::Node(*node))
+    }
+
+    /// The directory above; the root's is the root.
+    fn above(&self, spot: &Spot) -> Result<Spot, Errno> {
+        Ok(match spot {
+            Spot::Node(node) => Spot::Node(self.node(*node)?.directory()?.parent),
+            // The place of a grant itself is always a node.
+            Spot::Host(at) => self.spot(at.parent().ok_or(Errno::Io)?),
+        })
     }
 
     /// The names in a directory as they are now.
     ///
     /// # Errors
     /// [`Errno::Nomem`] when the memory quota has no room for it, [`Stop::HostMemory`] when the host has none.
-    pub(crate) fn list(&mut self, id: NodeId) -> Result<Listing, Fault> {
-        self.fill_devices(id)?;
-        let directory = self.node(id)?.directory()?;
-        let held = directory
-            .entries
-            .keys()
-            .fold(LISTED_BYTES.saturating_mul(2), |sum, name| sum.saturating_add(listed_bytes(name)));
-        if held > self.ledger.room() {
-            return Err(Errno::Nomem.into());
+    pub(crate) fn list(&mut self, spot: &Spot) -> Result<Listing, Fault> {
+        if let Spot::Node(node) = spot {
+            self.fill_devices(*node)?;
         }
+        let (inode, above, host) = match spot {
+            Spot::Node(id) => {
+                let directory = self.node(*id)?.directory()?;
+                (self.node(*id)?.inode, Spot::Node(directory.parent), directory.host.clone())
+            }
+            Spot::Host(at) => (self.host_inode(at)?, self.above(spot)?, Some(at.clone())),
+        };
+        let above = match above {
+            Spot::Node(id) => self.node(id)?.inode,
+            Spot::Host(at) => self.host_inode(&at)?,
+        };
+        let on_host = match host {
+            // Where nothing is on the host, there is only what leads to another grant.
+            Some(at) => match self.hosts.list(&at, &mut self.ledger) {
+                Err(Errno::Noent | Errno::Notdir) if matches!(spot, Spot::Node(_)) => Vec::new(),
+                listed => listed?,
+            },
+            None => Vec::new(),
+        };
         let mut entries = Vec::new();
-        entries.try_reserve_exact(directory.entries.len().saturating_add(2)).map_err(|_| Stop::HostMemory)?;
-        for (name, node) in [(".", id), ("..", directory.parent)] {
-            entries.push(Listed { name: name.into(), inode: self.node(node)?.inode, filetype: Filetype::Directory });
+        let of_node = match spot {
+            Spot::Node(id) => Some(self.node(*id)?.directory()?),
+            Spot::Host(_) => None,
+        };
+        let most = of_node.map_or(0, |directory| directory.entries.len()).saturating_add(on_host.len());
+        entries.try_reserve_exact(most.saturating_add(2)).map_err(|_| Stop::HostMemory)?;
+        for (name, inode) in [(".", inode), ("..", above)] {
+            entries.push(Listed { name: name.into(), inode, filetype: Filetype::Directory });
         }
-        for (name, entry) in &directory.entries {
+        for (name, entry) in of_node.iter().flat_map(|directory| &directory.entries) {
             let node = self.node(entry.node)?;
             entries.push(Listed { name: name.clone(), inode: node.inode, filetype: node.filetype() });
         }
-        self.ledger.hold(held)?;
+        let of_host = on_host
+            .into_iter()
+            .filter(|(name, ..)| of_node.is_none_or(|directory| !directory.entries.contains_key(name)));
+        let nodes = entries.len();
+        entries.extend(of_host.map(|(name, inode, filetype)| Listed { name, inode, filetype }));
+        if entries.len() > nodes
+            && let Some(names) = entries.get_mut(2..)
+        {
+            names.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        }
+        // Letters of `.` and `..` are not counted, as they are not kept.
+        let held = entries
+            .iter()
+            .skip(2)
+            .fold(LISTED_BYTES.saturating_mul(2), |sum, listed| sum.saturating_add(listed_bytes(&listed.name)));
+        self.ledger.hold(held).map_err(|_| Errno::Nomem)?;
         self.ledger.spend(price::NAME.saturating_mul(u64::try_from(entries.len()).unwrap_or(u64::MAX)));
         Ok(Listing { entries, held })
+    }
+
+    fn host_inode(&mut self, at: &HostPath) -> Result<u64, Errno> {
+        let found = self.hosts.look(at, &mut self.ledger)?.ok_or(Errno::Noent)?;
+        Ok(self.hosts.filestat(&found, &mut self.ledger)?.inode)
     }
 
     /// Gives back what a listing took.
@@ -781,7 +984,11 @@ impl Tree {
         }
         match &mut node.kind {
             Kind::File(Content::Owned(chunks)) => Ok((chunks, &mut self.ledger)),
-            Kind::File(Content::Shared(_)) | Kind::Directory(_) | Kind::Device(_) | Kind::Link(_) => Err(Errno::Badf),
+            Kind::File(Content::Shared(_))
+            | Kind::Directory(_)
+            | Kind::Device(_)
+            | Kind::Granted(_)
+            | Kind::Link(_) => Err(Errno::Badf),
         }
     }
 
@@ -852,6 +1059,27 @@ impl Tree {
         Ok(())
     }
 
+    /// Sets the times of a node, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`Errno::Rofs`].
+    pub(crate) fn set_times(
+        &mut self,
+        id: NodeId,
+        accessed: Option<u64>,
+        modified: Option<u64>,
+        now: u64,
+    ) -> Result<(), Errno> {
+        let node = self.node_mut(id)?;
+        if !node.writable {
+            return Err(Errno::Rofs);
+        }
+        node.accessed = accessed.unwrap_or(node.accessed);
+        node.modified = modified.unwrap_or(node.modified);
+        node.changed = now;
+        Ok(())
+    }
+
     /// All regular files below a directory with their paths relative to it, sorted; links are not followed, and names
     /// of one file share its bytes.
     pub(crate) fn collect(&self, directory: NodeId) -> Vec<(String, Arc<[u8]>)> {
@@ -869,7 +1097,7 @@ impl Tree {
                         let bytes = shared.entry(entry.node).or_insert_with(|| bytes.to_vec().into());
                         files.push((path, bytes.clone()));
                     }
-                    Ok(Kind::Device(_) | Kind::Link(_)) | Err(_) => {}
+                    Ok(Kind::Device(_) | Kind::Granted(_) | Kind::Link(_)) | Err(_) => {}
                 }
             }
         }
@@ -918,11 +1146,11 @@ impl Tree {
                 Kind::Directory(directory) => directory.entries.iter().find_map(|(name, entry)| {
                     let empty = match &self.node(entry.node).ok()?.kind {
                         Kind::Directory(below) => below.entries.is_empty(),
-                        Kind::File(_) | Kind::Device(_) | Kind::Link(_) => true,
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => true,
                     };
                     (entry.charged && empty).then(|| (NodeId(index), name.clone()))
                 }),
-                Kind::File(_) | Kind::Device(_) | Kind::Link(_) => None,
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => None,
             });
             match found {
                 Some((directory, name)) => assert!(self.detach(directory, &name, 0).is_ok()),
@@ -930,6 +1158,16 @@ impl Tree {
             }
         }
     }
+}
+
+/// What a name in a directory leads to.
+enum Found<'a> {
+    /// Nothing: the directory, or the place on the host where it would be.
+    Nothing(Spot),
+    /// A node; without a name if it was found by what it is and not by what it is called.
+    Node { parent: NodeId, node: NodeId, name: &'a str },
+    /// Something on the host.
+    Host(HostPath, HostFound),
 }
 
 /// What is left of a path that is being walked: the path, and on top of it the targets of links that are followed.
