@@ -213,7 +213,8 @@ fn open_one(grant: &Grant, protected: &Protected) -> Result<HostGrant, EngineErr
     };
     let guest = match &grant.guest {
         Some(guest) => guest.clone(),
-        None => match host.file_name().map(|name| name.to_str()) {
+        // As it was named; where that is `.` or the like, as it is called.
+        None => match grant.host.file_name().or(host.file_name()).map(|name| name.to_str()) {
             Some(Some(name)) => format!("/{name}"),
             None | Some(None) => {
                 return Err(invalid(
@@ -278,6 +279,13 @@ mod tests {
         let seen: Vec<_> = opened.iter().map(|grant| (grant.guest.as_str(), grant.writable)).collect();
         assert_eq!(seen, [("/", false), ("/data", true), ("/a/b/c", false)]);
         assert!(matches!(opened[2].root, HostRoot::File(_)));
+        symlink("data", dir.path().join("link")).unwrap();
+        for (host, guest) in [("link", "/link"), ("data/.", "/data"), ("link/..", "/"), ("data/../link/", "/link")] {
+            let opened = open(&[Grant::read(dir.path().join(host))], &nothing()).unwrap();
+            let expected =
+                if guest == "/" { format!("/{}", dir.path().file_name().unwrap().display()) } else { guest.into() };
+            assert_eq!(opened[0].guest, expected, "{host}");
+        }
     }
 
     #[test]

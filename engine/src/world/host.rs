@@ -498,9 +498,8 @@ impl Hosts {
         let file = match &grant.root {
             Root::File(file) => file.clone(),
             Root::Directory(dir) => {
-                let mut options = OpenOptions::new();
                 let write = write || truncate;
-                options.read(read || !write).write(write).nonblock(true).follow(FollowSymlinks::No);
+                let options = no_surprise(read || !write, write);
                 let file = dir.open_with(at.as_path(), &options).map_err(|error| errno(&error))?.into_std();
                 Arc::new(file)
             }
@@ -523,8 +522,8 @@ impl Hosts {
     pub(crate) fn create_file(&mut self, at: &HostPath, read: bool, ledger: &mut Ledger) -> Result<HostId, Errno> {
         let dir = self.changeable(at)?;
         ledger.take_name()?;
-        let mut options = OpenOptions::new();
-        options.read(read).write(true).create_new(true).mode(0o644).nonblock(true).follow(FollowSymlinks::No);
+        let mut options = no_surprise(read, true);
+        options.create_new(true).mode(0o644);
         let file = match dir.open_with(at.as_path(), &options) {
             Ok(file) => Arc::new(file.into_std()),
             Err(error) => {
@@ -692,15 +691,11 @@ impl Hosts {
             (Root::Directory(dir), HostKind::Directory) => {
                 let opened = dir.open_dir(at.as_path()).map_err(|error| errno(&error))?;
                 // cap-std opens directories by path only, which cannot be changed through.
-                let mut options = OpenOptions::new();
-                options.read(true).nonblock(true).follow(FollowSymlinks::No);
-                Arc::new(opened.open_with(".", &options).map_err(|error| errno(&error))?.into_std())
+                Arc::new(opened.open_with(".", &no_surprise(true, false)).map_err(|error| errno(&error))?.into_std())
             }
-            (Root::Directory(dir), HostKind::File) => {
-                let mut options = OpenOptions::new();
-                options.read(true).nonblock(true).follow(FollowSymlinks::No);
-                Arc::new(dir.open_with(at.as_path(), &options).map_err(|error| errno(&error))?.into_std())
-            }
+            (Root::Directory(dir), HostKind::File) => Arc::new(
+                dir.open_with(at.as_path(), &no_surprise(true, false)).map_err(|error| errno(&error))?.into_std(),
+            ),
             (Root::Directory(_), HostKind::Link | HostKind::Other) => return Err(Errno::Notsup),
         };
         set_file_times(&file, accessed, modified)
@@ -842,6 +837,13 @@ impl Hosts {
         ledger.count_written(added);
         self.count_written(&file, ledger)
     }
+}
+
+/// Opens what is there without a link being followed, a FIFO being waited for, or a terminal becoming ours.
+fn no_surprise(read: bool, write: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(read).write(write).nonblock(true).follow(FollowSymlinks::No).custom_flags(libc::O_NOCTTY);
+    options
 }
 
 /// Whether a file system keeps files, and is not a door into the kernel: what looks like a regular file in `/proc` can

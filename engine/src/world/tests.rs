@@ -1172,6 +1172,16 @@ fn holes_take_no_memory() {
     assert_eq!(guest.world.held_bytes(), 0);
 }
 
+/// What the quotas allow and the host cannot give is not the script's doing, and so no answer to it.
+#[test]
+fn a_host_without_memory_ends_the_run() {
+    let quotas = Quotas { memory: u64::MAX, bytes_written: u64::MAX, ..quotas() };
+    let mut guest = Guest::with(WorldConfig { quotas, ..config() });
+    let fd = ok(guest.open("tmp/f", oflags::CREATE, READ | WRITE));
+    assert_eq!(guest.seek(fd, 1 << 62, 0), Ok(1 << 62));
+    assert_eq!(guest.try_write(fd, b"x"), Err(Fault::Stop(Stop::HostMemory)));
+}
+
 /// A file against a plain list of bytes, with sizes around those of chunks.
 #[test]
 fn chunks_behave_as_bytes() {

@@ -462,6 +462,41 @@ fn a_grant_inside_of_another_decides() {
 }
 
 #[test]
+fn a_grant_for_writing_inside_of_one_for_reading() {
+    let ground = Ground::new();
+    let mut guest = Ground::guest_with(vec![
+        ground.dir_grant("inside", "/data", false),
+        ground.dir_grant("inside/sub", "/data/sub", true),
+        ground.dir_grant("outside/deep", "/data/not/there/yet", true),
+    ]);
+    assert_eq!(guest.open("data/new", oflags::CREATE, WRITE), Err(ROFS));
+    guest.create("data/sub/new", b"1");
+    assert_eq!(ok(fs::read(ground.path("inside/sub/new"))), b"1");
+    // What leads to a grant is in sight though the host has no such directory.
+    assert_eq!(guest.names("data"), [".", "..", "file", "not", "sub"]);
+    assert_eq!(guest.names("data/not"), [".", "..", "there"]);
+    assert_eq!(guest.open("data/not/new", oflags::CREATE, WRITE), Err(ROFS));
+    guest.create("data/not/there/yet/new", b"2");
+    assert_eq!(ok(fs::read(ground.path("outside/deep/new"))), b"2");
+    assert!(!ground.path("inside/not").exists());
+}
+
+#[test]
+fn live_runs_see_the_times_of_the_host() {
+    let ground = Ground::new();
+    let file = ok(fs::OpenOptions::new().write(true).open(ground.path("inside/file")));
+    ok(file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(77)));
+    for (clock, expected) in [(ClockConfig::Live, 77_000_000_000), (ClockConfig::Virtual { epoch_nanos: EPOCH }, EPOCH)]
+    {
+        let grants = vec![ground.dir_grant("inside", "/data", false)];
+        let mut guest = Guest::with(WorldConfig { clock, grants, ..config() });
+        assert_eq!(ok(guest.stat("data/file", true)).modified, expected);
+        let fd = ok(guest.open("data/file", 0, READ));
+        assert_eq!(ok(guest.fstat(fd)).modified, expected);
+    }
+}
+
+#[test]
 fn our_own_writable_folders_can_be_granted() {
     let ground = Ground::new();
     let mut guest = Ground::guest_with(vec![ground.dir_grant("inside", "/home/script", true)]);
