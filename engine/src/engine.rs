@@ -12,6 +12,7 @@ use wasmtime::{Linker, Module};
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
 use crate::error::EngineError;
 use crate::fence::{self, Guest, Start, State};
+use crate::grant::{self, Protected};
 use crate::image::{Image, Space};
 use crate::job::{Job, Script};
 use crate::language::Language;
@@ -178,7 +179,12 @@ impl Engine {
             Language::Wasm => self.program(&job.script, variant)?,
             language => self.guest(language, variant, None)?,
         };
-        fence::run(&guest, job, &self.0.timer).await
+        let grants = if job.grants.is_empty() {
+            Vec::new()
+        } else {
+            grant::open(&job.grants, &Protected::new(&self.0.folders.cache))?
+        };
+        fence::run(&guest, job, grants, &self.0.timer).await
     }
 
     /// Runs a job on this thread to its end.

@@ -4,9 +4,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::job::Script;
 use crate::outcome::Digest;
+use crate::world::InputEnd;
 
 /// Increased whenever the encoding below changes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What goes into the digest.
 pub(crate) struct Identity<'a> {
@@ -14,6 +15,10 @@ pub(crate) struct Identity<'a> {
     pub(crate) script: &'a Script,
     pub(crate) args: &'a [String],
     pub(crate) env: &'a [(String, String)],
+    /// Where the script sees what is granted of the host, and whether it may write there, outer ones first.
+    pub(crate) grants: &'a [(String, bool)],
+    /// Of what the script saw there, if it looked.
+    pub(crate) host_sha256: Option<[u8; 32]>,
     pub(crate) limits: &'a capibara_policies::Limits,
     pub(crate) epoch: u64,
     pub(crate) seed: u128,
@@ -21,6 +26,8 @@ pub(crate) struct Identity<'a> {
     /// Of the bytes the script read, and their number.
     pub(crate) stdin_sha256: [u8; 32],
     pub(crate) stdin_bytes: u64,
+    /// What the script was told of the end.
+    pub(crate) stdin_end: InputEnd,
 }
 
 /// Writes fields with their length in front, so that no two jobs give the same bytes.
@@ -63,6 +70,12 @@ impl Identity<'_> {
             fields.text(name);
             fields.text(value);
         }
+        fields.number(self.grants.len() as u64);
+        for (guest, writable) in self.grants {
+            fields.text(guest);
+            fields.number(u64::from(*writable));
+        }
+        fields.bytes(self.host_sha256.as_ref().map_or(&[], |digest| digest.as_slice()));
         let limits = self.limits;
         fields.number(u64::from(limits.fuel.is_some()));
         fields.number(limits.fuel.unwrap_or(0));
@@ -75,6 +88,11 @@ impl Identity<'_> {
         fields.number(u64::from(self.live));
         fields.number(self.stdin_bytes);
         fields.bytes(&self.stdin_sha256);
+        fields.number(match self.stdin_end {
+            InputEnd::NotSeen => 0,
+            InputEnd::Seen => 1,
+            InputEnd::Failed => 2,
+        });
         Digest(fields.0.finalize().into())
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use capibara_policies::{Limits, Policy};
 
 use crate::cancel::Canceler;
+use crate::grant::Grant;
 use crate::language::Language;
 use crate::stream::{OutputSink, Stdin};
 
@@ -109,6 +110,8 @@ pub struct Job {
     pub args: Vec<String>,
     /// Environment variables, none by default. A later entry of the same name wins.
     pub env: Vec<(String, String)>,
+    /// Files and directories of the host the script may use. Default: none.
+    pub grants: Vec<Grant>,
     /// What the script reads on descriptor 0. Default: nothing.
     pub stdin: Stdin,
     /// The bounds of the run.
@@ -135,6 +138,7 @@ impl Job {
             script,
             args: Vec::new(),
             env: Vec::new(),
+            grants: Vec::new(),
             stdin: Stdin::Closed,
             limits: Limits::default(),
             epoch: None,
@@ -175,6 +179,19 @@ impl Job {
     #[must_use]
     pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets the script use a file or directory of the host.
+    ///
+    /// ```
+    /// use capibara::{Grant, Job};
+    /// let job = Job::python("print(open('/data/a.csv').read())").with_grant(Grant::read("data"));
+    /// assert_eq!(job.grants.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn with_grant(mut self, grant: Grant) -> Self {
+        self.grants.push(grant);
         self
     }
 
@@ -252,6 +269,7 @@ impl fmt::Debug for Job {
         f.debug_struct("Job")
             .field("language", &self.language)
             .field("args", &self.args)
+            .field("grants", &self.grants)
             .field("limits", &self.limits)
             .field("epoch", &self.epoch)
             .field("seed", &self.seed)

@@ -20,6 +20,7 @@ mod cancel;
 mod engine;
 mod error;
 mod fence;
+mod grant;
 mod identity;
 mod image;
 mod job;
@@ -39,6 +40,7 @@ pub use capibara_policies::{LimitKind, Limits, LimitsChange, Policy, PolicyError
 pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
 pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Variant};
 pub use error::EngineError;
+pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};

@@ -93,10 +93,13 @@ impl Captured {
 /// What a run used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Fuel units spent; `None` for a live run, which is not metered.
+    /// Fuel units spent by the script's instructions and by what its calls asked of the host; `None` for a live run, which is not metered.
     pub fuel: Option<u64>,
     /// Real time from the start of the instance to its end.
     pub wall_time: Duration,
+    /// Virtual time slept, which took no real time and counts against the wall-time limit all the same; zero for a live
+    /// run, whose sleeps are part of `wall_time`.
+    pub slept: Duration,
     /// Largest linear memory plus what memory files held, in bytes; includes the runtime's own image.
     pub memory_peak_bytes: u64,
     /// Bytes printed on both streams.
@@ -139,7 +142,8 @@ pub struct Outcome {
     /// Whether it ran with real clocks and system randomness.
     pub live: bool,
     /// Whether running the same job again gives the same outcome: false for live runs, for a stop by real time, for
-    /// input from a terminal, and when canceled.
+    /// input from a terminal (also if it was only asked whether there is any), when anything that was
+    /// granted of the host was looked at (it may change), and when canceled.
     pub determined: bool,
     /// The runtime that ran it.
     pub runtime: RuntimeId,

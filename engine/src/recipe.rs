@@ -68,6 +68,7 @@ impl Steps {
             capture: true,
             quotas: STEP_QUOTAS,
             deadline: Instant::now() + STEP_TIME,
+            grants: Vec::new(),
             files: call.files.iter().map(|file| (file.path.clone(), file.bytes.clone())).collect(),
         })
         .map_err(|error| StepError(error.to_string()))?;
@@ -114,7 +115,7 @@ impl WasmSteps for Steps {
         let mut store = self.store(&call)?;
         let instance = self.instantiate(&mut store, &module, call.export)?;
         let exit_code = Self::invoke(&mut store, &instance, call.export)?;
-        let world = store.into_data().world;
+        let mut world = store.into_data().world;
         let absolute = |path| format!("{}/{path}", call.output);
         let taken = world.take_files(call.output).into_iter();
         let files = taken.map(|(path, bytes)| GuestFile { path: absolute(path), bytes }).collect();

@@ -96,6 +96,28 @@ fn standard_input_comes_as_bytes() {
 }
 
 #[test]
+fn fuel_spent_in_host_calls_stops_at_the_same_call_every_time() {
+    let code = "import os\nfd = os.open('/tmp/f', os.O_RDWR | os.O_CREAT)\nn = 0\nwhile True:\n    os.pwrite(fd, b'x' * 5000, n * 7000)\n    \
+                os.stat('/tmp/../tmp/f')\n    n += 1\n    print(n)";
+    let run = |fuel| {
+        let limits = Limits { fuel: Some(fuel), ..Limits::default() };
+        let outcome = engine().run_blocking(Job::python(code).with_limits(limits).with_seed(1)).unwrap();
+        let Status::Limit(hit) = outcome.status else { panic!("{:?}", outcome.status) };
+        assert_eq!((hit.kind, hit.allowed), (LimitKind::Fuel, fuel));
+        assert!(hit.used >= fuel && hit.used < fuel + fuel / 16, "{hit:?}");
+        assert!(outcome.determined);
+        (outcome.stdout.bytes, outcome.usage.fuel)
+    };
+    for fuel in [20_000_000, 100_000_000] {
+        let first = run(fuel);
+        assert_eq!(first.1.map(|used| used >= fuel), Some(true));
+        for _ in 0..5 {
+            assert_eq!(run(fuel), first);
+        }
+    }
+}
+
+#[test]
 fn fuel_stops_at_the_same_instruction_every_time() {
     let limits = Limits { fuel: Some(50_000_000), ..Limits::default() };
     let job = || {

@@ -15,11 +15,39 @@ pub(crate) const WASI: &str = "wasi_snapshot_preview1";
 /// The answer to a call that succeeded.
 const SUCCESS: i32 = 0;
 
+/// Counts a call; once, however often it is tried: that depends on when input arrives.
+fn count(caller: &mut Caller<'_, State>) {
+    let state = caller.data_mut();
+    state.host_calls += 1;
+    state.world.count_call();
+}
+
+/// Fuel spent so far, by the guest and by host calls.
+///
+/// What host calls cost is not taken from the store's fuel each time: setting that begins a new stretch until the guest
+/// has to give control back, and a script that calls all the time would never do so. It is taken when it comes to a
+/// part of the limit, so that the guest cannot run on for long with fuel that is gone.
+fn fuel_spent(caller: &mut Caller<'_, State>) -> wasmtime::Result<u64> {
+    let left = caller.get_fuel()?;
+    let state = caller.data();
+    let start = state.fuel_start;
+    let owed = state.fuel_owed();
+    let spent = start.saturating_sub(left).saturating_add(owed);
+    if spent >= start {
+        return Err(wasmtime::Error::new(StopError::Fuel));
+    }
+    if owed > start / State::FUEL_PARTS {
+        caller.set_fuel(left.saturating_sub(owed))?;
+        let state = caller.data_mut();
+        state.fuel_taken = state.fuel_taken.saturating_add(owed);
+    }
+    Ok(spent)
+}
+
 /// Memory and World of the calling guest, if it may go on; tells the World what time it is, and takes the output that waits.
 fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8], &'a mut World)> {
     caller.data().may_go_on().map_err(wasmtime::Error::new)?;
-    let start = caller.data().fuel_start;
-    let spent = if start == 0 { 0 } else { start.saturating_sub(caller.get_fuel()?) };
+    let spent = if caller.data().fuel_start == 0 { 0 } else { fuel_spent(caller)? };
     let memory = match caller.data().memory {
         Some(memory) => memory,
         // A program's start function calls before the instance is there.
@@ -50,7 +78,7 @@ async fn until_done(
     mut caller: Caller<'_, State>,
     mut call: impl FnMut(&mut World, &mut [u8]) -> Result<Progress, Fault>,
 ) -> wasmtime::Result<i32> {
-    caller.data_mut().host_calls += 1; // once, however often it is tried: that depends on when input arrives
+    count(&mut caller);
     loop {
         let (memory, world) = enter(&mut caller)?;
         let progress = call(world, memory);
@@ -112,7 +140,7 @@ async fn sleep(state: &mut State, until: Instant) {
 macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         $linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
-            caller.data_mut().host_calls += 1;
+            count(&mut caller);
             let (memory, world) = enter(&mut caller)?;
             answer(world.$name(memory, $($arg),*))
         })?;
@@ -180,7 +208,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         poll_oneoff(subscriptions: u32, events: u32, count: u32, result: u32);
     }
     linker.func_wrap(WASI, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
-        caller.data_mut().host_calls += 1;
+        count(&mut caller);
         let (memory, world) = enter(&mut caller)?;
         answer(world.proc_exit(memory, code)).map(drop)
     })?;

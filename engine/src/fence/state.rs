@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) memory_refused: Option<u64>,
     /// Fuel at the start; 0 where fuel is not counted.
     pub(crate) fuel_start: u64,
+    /// What host calls cost, as far as it was taken from the store's fuel.
+    pub(crate) fuel_taken: u64,
     pub(crate) host_calls: u64,
     /// When the run must end, sleep not counted; `None` for recipe steps.
     pub(crate) deadline: Option<Instant>,
@@ -51,6 +53,7 @@ impl State {
             memory_peak: 0,
             memory_refused: None,
             fuel_start: 0,
+            fuel_taken: 0,
             host_calls: 0,
             deadline: None,
             canceler: Canceler::new(),
@@ -60,8 +63,16 @@ impl State {
         }
     }
 
-    /// Whether the run may go on. Guest code is looked at between two stretches of it, but host calls take no fuel: a
-    /// script that makes one slow call after the other is looked at here.
+    /// Fuel that host calls may cost before it is taken from the guest's: one part in so many of the limit.
+    pub(crate) const FUEL_PARTS: u64 = 64;
+
+    /// Fuel that host calls cost and that was not taken from the store's yet.
+    pub(crate) fn fuel_owed(&self) -> u64 {
+        self.world.fuel_spent().saturating_sub(self.fuel_taken)
+    }
+
+    /// Whether the run may go on. Guest code is looked at between two stretches of it: a script that makes one slow
+    /// call after the other is looked at here.
     pub(crate) fn may_go_on(&self) -> Result<(), StopError> {
         if self.canceler.is_canceled() {
             return Err(StopError::Canceled);
@@ -117,6 +128,8 @@ impl ResourceLimiter for State {
 pub(crate) enum StopError {
     /// The World ends it.
     World(Stop),
+    /// Guest and host calls together have used up the fuel.
+    Fuel,
     /// The deadline passed inside a host call.
     Deadline,
     /// The run was canceled inside a host call.

@@ -20,7 +20,7 @@ use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 use crate::program;
 use crate::timer::Timer;
-use crate::world::{ClockConfig, Fault, Quotas, RandomConfig, Stop, World, WorldConfig};
+use crate::world::{ClockConfig, Fault, HostGrant, Quotas, RandomConfig, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
@@ -82,9 +82,15 @@ fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
 }
 
 /// Runs a job on a loaded guest.
-pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<Outcome, EngineError> {
+/// `opened` is what the job grants of the host.
+pub(crate) async fn run(
+    guest: &Guest,
+    job: Job,
+    opened: Vec<HostGrant>,
+    timer: &Arc<Timer>,
+) -> Result<Outcome, EngineError> {
     let started = Instant::now();
-    let Job { language, script, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
+    let Job { language, script, args, env, grants: _, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
     let epoch = epoch.unwrap_or_else(Epoch::now);
     let seed = match seed {
         Some(seed) => seed,
@@ -118,6 +124,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     let mut world_args = Vec::with_capacity(args.len() + 1);
     world_args.push(name);
     world_args.extend(args.iter().cloned());
+    let granted: Vec<(String, bool)> = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
     let mut world = World::new(WorldConfig {
         args: world_args,
         env: env.clone(),
@@ -135,6 +142,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         },
         deadline,
         files,
+        grants: opened,
     })
     .map_err(|error| EngineError::InvalidJob { reason: error.to_string(), hint: None })?;
     world.set_sleep_limit(limits.wall_time);
@@ -180,16 +188,17 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
     }
     let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
     let state = store.into_data();
-    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left));
+    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left).saturating_add(state.fuel_owed()));
+    let slept = state.world.slept();
     let end = End {
         limits: &limits,
         wall_time,
-        slept: state.world.slept(),
+        slept,
         memory_refused: state.memory_refused,
         fuel_used,
         program: matches!(guest.start, Start::Program { .. }),
     };
-    let (memory_peak_bytes, host_calls) = (state.memory_peak, state.host_calls);
+    let (memory_peak, host_calls) = (state.memory_peak, state.host_calls);
     let world = state.world.finish();
     let (status, by_real_time) = end.status(ended, world.output_attempted)?;
 
@@ -198,12 +207,15 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         script: &script,
         args: &args,
         env: &env,
+        grants: &granted,
+        host_sha256: world.host_sha256,
         limits: &limits,
         epoch: epoch.as_nanos(),
         seed,
         live,
         stdin_sha256: world.stdin_sha256,
         stdin_bytes: world.stdin_bytes,
+        stdin_end: world.stdin_end,
     }
     .digest();
     Ok(Outcome {
@@ -213,7 +225,8 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         usage: Usage {
             fuel: fuel_used,
             wall_time,
-            memory_peak_bytes,
+            slept,
+            memory_peak_bytes: memory_peak.max(world.memory_peak),
             output_bytes: world.output_bytes,
             files_written: world.files_written,
             bytes_written: world.bytes_written,
@@ -223,7 +236,7 @@ pub(crate) async fn run(guest: &Guest, job: Job, timer: &Arc<Timer>) -> Result<O
         epoch,
         seed,
         live,
-        determined: !live && !by_real_time && !world.stdin_from_terminal_read,
+        determined: !live && !by_real_time && !world.stdin_terminal_seen && world.host_sha256.is_none(),
         runtime: guest.id.clone(),
     })
 }
@@ -329,6 +342,10 @@ impl End<'_> {
             Ended::Deadline => (self.limit(LimitKind::WallTime, output), true),
             Ended::Canceled => (Status::Canceled { reason: CancelReason::Asked }, true),
             Ended::NoTimer(error) => return Err(EngineError::os("start the engine's timer")(error)),
+            // What its last calls cost was more than was left.
+            Ended::Returned(Ok(_)) if self.fuel_used > self.limits.fuel.or(self.fuel_used) => {
+                (self.limit(LimitKind::Fuel, output), false)
+            }
             Ended::Returned(Ok(OUT_OF_MEMORY)) if !self.program => match self.memory_refused {
                 Some(_) => (self.limit(LimitKind::Memory, output), false),
                 None => (Status::Completed { exit_code: 1 }, false),
@@ -345,7 +362,8 @@ impl End<'_> {
                 return Err(EngineError::wasm("make an instance")(error));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
-                Ok(StopError::World(stop)) => self.stopped(stop, output),
+                Ok(StopError::World(stop)) => self.stopped(stop, output)?,
+                Ok(StopError::Fuel) => (self.limit(LimitKind::Fuel, output), false),
                 Ok(StopError::Deadline) => (self.limit(LimitKind::WallTime, output), true),
                 Ok(StopError::Canceled) => (Status::Canceled { reason: CancelReason::Asked }, true),
                 Err(error) => match error.downcast::<wasmtime::Trap>() {
@@ -359,8 +377,8 @@ impl End<'_> {
         })
     }
 
-    fn stopped(&self, stop: Stop, output: u64) -> (Status, bool) {
-        match stop {
+    fn stopped(&self, stop: Stop, output: u64) -> Result<(Status, bool), EngineError> {
+        Ok(match stop {
             Stop::Exit(code) => (Status::Completed { exit_code: code.cast_signed() }, false),
             Stop::Output => (self.limit(LimitKind::Output, output), false),
             Stop::SinkClosed => (Status::Canceled { reason: CancelReason::SinkClosed }, true),
@@ -371,7 +389,12 @@ impl End<'_> {
                 let used = millis(self.slept).max(allowed);
                 (Status::Limit(LimitHit { kind: LimitKind::WallTime, allowed, used }), false)
             }
-        }
+            Stop::HostMemory => {
+                return Err(EngineError::os("allocate memory for the script's files and output")(
+                    std::io::ErrorKind::OutOfMemory.into(),
+                ));
+            }
+        })
     }
 
     fn trapped(&self, trap: wasmtime::Trap, output: u64) -> Status {

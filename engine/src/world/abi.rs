@@ -7,6 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub(crate) enum Errno {
+    Acces = 2,
     Badf = 8,
     Busy = 10,
     Exist = 20,
@@ -19,6 +20,7 @@ pub(crate) enum Errno {
     Loop = 32,
     Mfile = 33,
     Nametoolong = 37,
+    Nfile = 41,
     Noent = 44,
     Nomem = 48,
     Nospc = 51,
@@ -30,6 +32,7 @@ pub(crate) enum Errno {
     Perm = 63,
     Rofs = 69,
     Spipe = 70,
+    Xdev = 75,
     Notcapable = 76,
 }
 
@@ -45,6 +48,7 @@ impl Errno {
 #[repr(u8)]
 pub(crate) enum Filetype {
     Unknown = 0,
+    CharacterDevice = 2,
     Directory = 3,
     RegularFile = 4,
     SymbolicLink = 7,
@@ -174,7 +178,7 @@ pub(crate) const DIRENT_BYTES: usize = 24;
 /// Most entries of one scatter/gather list, as `IOV_MAX` of Linux. More is [`Errno::Inval`].
 pub(crate) const MAX_IOVECS: u32 = 1024;
 /// Most bytes one read or write moves; a longer one is cut short, which POSIX allows.
-pub(crate) const MAX_TRANSFER: u64 = 64 << 20;
+pub(crate) const MAX_TRANSFER: u64 = 8 << 20;
 
 /// Narrows flags that the specification keeps in 16 bits.
 ///

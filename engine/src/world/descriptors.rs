@@ -1,6 +1,7 @@
 //! Open descriptors: numbers a script holds for streams, files and directories.
 
 use super::abi::{Errno, holds, rights};
+use super::host::HostId;
 use super::tree::{Listing, NodeId, ROOT};
 use crate::stream::Stream;
 
@@ -19,6 +20,8 @@ pub(crate) enum Target {
     Output(Stream),
     /// A file or directory of the tree.
     Node(NodeId),
+    /// A file or directory of the host.
+    Host(HostId),
 }
 
 /// One open descriptor.
@@ -47,17 +50,6 @@ impl Descriptor {
     /// [`Errno::Notcapable`] without the right.
     pub(crate) fn need(&self, right: u64) -> Result<(), Errno> {
         if holds(self.base, right) { Ok(()) } else { Err(Errno::Notcapable) }
-    }
-
-    /// The node, for calls that make no sense on a stream.
-    ///
-    /// # Errors
-    /// [`Errno::Spipe`] for a stream.
-    pub(crate) fn node(&self) -> Result<NodeId, Errno> {
-        match self.target {
-            Target::Node(node) => Ok(node),
-            Target::Input | Target::Output(_) => Err(Errno::Spipe),
-        }
     }
 }
 

@@ -2,16 +2,25 @@
 
 use super::abi::{self, DIRENT_BYTES, Errno, Fdstat, Filestat, Filetype, Iovecs, fdflags, fstflags, rights};
 use super::descriptors::{Descriptor, Target};
-use super::tree::{Kind, NodeId};
-use super::{Fault, Progress, Wait, World};
+use super::host::HostId;
+use super::random::MAX_RANDOM_BYTES;
+use super::tree::{Device, Kind, NodeId, Spot};
+use super::{Fault, Progress, Wait, World, price};
 
 /// The name of the one directory a run starts with.
 const ROOT_NAME: &[u8] = b"/";
 
+/// Where the contents of an open file are.
+#[derive(Clone, Copy)]
+pub(super) enum Contents {
+    Node(NodeId),
+    Host(HostId),
+}
+
 /// What a call on file contents needs a descriptor to be.
 #[derive(Clone, Copy)]
 struct OpenFile {
-    node: NodeId,
+    what: Contents,
     offset: u64,
     flags: u16,
 }
@@ -23,35 +32,149 @@ impl World {
     /// [`Errno::Spipe`] for a stream, [`Errno::Badf`] for a directory, `missing` without the right.
     fn file(&self, fd: u32, right: u64, missing: Errno) -> Result<OpenFile, Errno> {
         let descriptor = self.descriptors.get(fd)?;
-        let node = descriptor.node()?;
-        if self.tree.node(node)?.is_directory() {
+        let what = match descriptor.target {
+            Target::Input | Target::Output(_) => return Err(Errno::Spipe),
+            Target::Node(node) => Contents::Node(node),
+            Target::Host(id) => Contents::Host(id),
+        };
+        if self.is_directory(descriptor.target)? {
             return Err(Errno::Badf);
         }
         descriptor.need(right).map_err(|_| missing)?;
-        Ok(OpenFile { node, offset: descriptor.offset, flags: descriptor.flags })
+        Ok(OpenFile { what, offset: descriptor.offset, flags: descriptor.flags })
     }
 
-    fn size(&self, node: NodeId) -> Result<u64, Errno> {
-        Ok(self.tree.node(node)?.size())
+    /// The directory behind a descriptor.
+    ///
+    /// # Errors
+    /// [`Errno::Notdir`].
+    pub(super) fn directory(&self, fd: u32) -> Result<Spot, Errno> {
+        match self.descriptors.get(fd)?.target {
+            Target::Input | Target::Output(_) => Err(Errno::Notdir),
+            Target::Node(node) if self.tree.node(node)?.is_directory() => Ok(Spot::Node(node)),
+            Target::Node(_) => Err(Errno::Notdir),
+            Target::Host(id) => self.tree.hosts.directory(id).cloned().map(Spot::Host).ok_or(Errno::Notdir),
+        }
+    }
+
+    pub(super) fn is_directory(&self, target: Target) -> Result<bool, Errno> {
+        Ok(match target {
+            Target::Input | Target::Output(_) => false,
+            Target::Node(node) => self.tree.node(node)?.is_directory(),
+            Target::Host(id) => self.tree.hosts.directory(id).is_some(),
+        })
+    }
+
+    pub(super) fn size(&mut self, what: Contents) -> Result<u64, Errno> {
+        match what {
+            Contents::Node(node) => Ok(self.tree.node(node)?.size()),
+            Contents::Host(id) => self.tree.hosts.size(id),
+        }
     }
 
     /// Copies file contents into the guest and says how many bytes there were.
-    fn copy_out(&self, mem: &mut [u8], node: NodeId, offset: u64, ranges: &Iovecs) -> Result<u64, Errno> {
-        let Kind::File(content) = &self.tree.node(node)?.kind else { return Err(Errno::Badf) };
-        let mut rest = usize::try_from(offset).ok().and_then(|start| content.bytes().get(start..)).unwrap_or_default();
+    fn copy_out(&mut self, mem: &mut [u8], what: Contents, offset: u64, ranges: &Iovecs) -> Result<u64, Errno> {
+        let node = match what {
+            Contents::Node(node) => node,
+            Contents::Host(id) => return self.tree.hosts.read(id, offset, mem, ranges, &mut self.tree.ledger),
+        };
         let mut copied = 0_u64;
+        let content = match &self.tree.node(node)?.kind {
+            Kind::File(content) => Some(content),
+            Kind::Device(Device::Null) => return Ok(0),
+            Kind::Device(Device::Zero | Device::Full) => None,
+            Kind::Device(Device::Random) => {
+                let mut left = u64::from(MAX_RANDOM_BYTES);
+                for (pointer, len) in ranges.iter() {
+                    let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
+                    self.random.fill(abi::slice_mut(mem, pointer, len)?)?;
+                    left = left.saturating_sub(u64::from(len));
+                    copied = copied.saturating_add(u64::from(len));
+                }
+                self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(copied));
+                return Ok(copied);
+            }
+            Kind::Device(Device::Input | Device::Output(_)) | Kind::Directory(_) | Kind::Granted(_) | Kind::Link(_) => {
+                return Err(Errno::Badf);
+            }
+        };
         for (pointer, len) in ranges.iter() {
-            if rest.is_empty() {
+            let place = abi::slice_mut(mem, pointer, len)?;
+            let count = match content {
+                Some(content) => content.read(offset.saturating_add(copied), place),
+                None => {
+                    place.fill(0);
+                    place.len()
+                }
+            };
+            copied = copied.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            if count < place.len() {
                 break;
             }
-            let len = usize::try_from(len).map_err(|_| Errno::Fault)?.min(rest.len());
-            let (now, later) = rest.split_at(len);
-            let count = u32::try_from(len).map_err(|_| Errno::Fault)?;
-            abi::slice_mut(mem, pointer, count)?.copy_from_slice(now);
-            copied = copied.saturating_add(u64::from(count));
-            rest = later;
         }
+        self.spend_bytes(copied);
         Ok(copied)
+    }
+
+    /// Reads from where a descriptor stands.
+    fn read_on(&mut self, mem: &mut [u8], fd: u32, what: Contents, ranges: &Iovecs) -> Result<u64, Errno> {
+        let offset = self.descriptors.get(fd)?.offset;
+        let count = self.copy_out(mem, what, offset, ranges)?;
+        if self.has_places(what)? {
+            self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+        }
+        Ok(count)
+    }
+
+    /// Writes where a descriptor stands, or at the end if it appends.
+    fn write_on(&mut self, mem: &[u8], fd: u32, what: Contents, ranges: &Iovecs) -> Result<u64, Fault> {
+        let descriptor = self.descriptors.get(fd)?;
+        let offset = (descriptor.flags & fdflags::APPEND == 0).then_some(descriptor.offset);
+        let (count, offset) = self.copy_in(mem, what, offset, ranges)?;
+        if self.has_places(what)? {
+            self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
+        }
+        Ok(count)
+    }
+
+    /// Counts bytes that were moved.
+    fn spend_bytes(&mut self, count: u64) {
+        self.tree.ledger.spend(price::BYTE.saturating_mul(count));
+    }
+
+    /// Writes ranges of guest memory into a file, at `offset` or at the end; says how many bytes fitted and where that
+    /// was.
+    fn copy_in(
+        &mut self,
+        mem: &[u8],
+        what: Contents,
+        offset: Option<u64>,
+        ranges: &Iovecs,
+    ) -> Result<(u64, u64), Fault> {
+        let (count, offset) = match what {
+            Contents::Node(node) => {
+                let offset = offset.map_or_else(|| self.size(what), Ok)?;
+                (self.tree.write(node, offset, mem, ranges, self.clock.file_time())?, offset)
+            }
+            Contents::Host(id) => self.tree.hosts.write(id, offset, mem, ranges, &mut self.tree.ledger)?,
+        };
+        self.spend_bytes(count);
+        Ok((count, offset))
+    }
+
+    fn resize(&mut self, what: Contents, size: u64) -> Result<(), Errno> {
+        match what {
+            Contents::Node(node) => self.tree.resize(node, size, self.clock.file_time()),
+            Contents::Host(id) => self.tree.hosts.resize(id, size, &mut self.tree.ledger),
+        }
+    }
+
+    /// Whether reads and writes of a file have a place in it.
+    pub(super) fn has_places(&self, what: Contents) -> Result<bool, Errno> {
+        Ok(match what {
+            Contents::Node(node) => !matches!(self.tree.node(node)?.kind, Kind::Device(_)),
+            Contents::Host(_) => true,
+        })
     }
 
     /// Advice changes nothing.
@@ -70,15 +193,21 @@ impl World {
         Ok(())
     }
 
-    /// Makes a file as long as `offset + len` at least.
+    /// Makes a file as long as `offset + len` at least, if the memory quota has room for what is added now.
     pub(crate) fn fd_allocate(&mut self, _mem: &mut [u8], fd: u32, offset: u64, len: u64) -> Result<(), Fault> {
         let file = self.file(fd, rights::FD_ALLOCATE, Errno::Badf)?;
         if len == 0 {
             return Err(Errno::Inval.into());
         }
         let end = offset.checked_add(len).ok_or(Errno::Fbig)?;
-        if end > self.size(file.node)? {
-            self.tree.resize(file.node, end, self.clock.file_time())?;
+        let size = self.size(file.what)?;
+        if end > size {
+            // Memory is not set aside, but space that is not there now is not promised.
+            let (room, largest) = (self.tree.ledger.room(), self.tree.ledger.largest_file());
+            if matches!(file.what, Contents::Node(_)) && end.saturating_sub(size) > room && end <= largest {
+                return Err(Errno::Nospc.into());
+            }
+            self.resize(file.what, end)?;
         }
         Ok(())
     }
@@ -89,12 +218,12 @@ impl World {
         Ok(())
     }
 
-    /// Memory needs no flushing.
+    /// Memory needs no flushing, and when the host flushes its files is its own affair.
     pub(crate) fn fd_datasync(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
         Ok(self.descriptors.get(fd)?.need(rights::FD_DATASYNC)?)
     }
 
-    /// Memory needs no flushing.
+    /// Memory needs no flushing, and when the host flushes its files is its own affair.
     pub(crate) fn fd_sync(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
         Ok(self.descriptors.get(fd)?.need(rights::FD_SYNC)?)
     }
@@ -105,6 +234,8 @@ impl World {
         let filetype = match descriptor.target {
             Target::Input | Target::Output(_) => Filetype::Unknown,
             Target::Node(node) => self.tree.node(node)?.filetype(),
+            Target::Host(id) if self.tree.hosts.directory(id).is_some() => Filetype::Directory,
+            Target::Host(_) => Filetype::RegularFile,
         };
         let (flags, base, inheriting) = (descriptor.flags, descriptor.base, descriptor.inheriting);
         Ok(Fdstat { filetype, flags, base, inheriting }.write(mem, stat)?)
@@ -141,6 +272,7 @@ impl World {
         descriptor.need(rights::FD_FILESTAT_GET)?;
         let filestat = match descriptor.target {
             Target::Node(node) => self.tree.node(node)?.filestat(),
+            Target::Host(id) => self.tree.hosts.open_filestat(id, &mut self.tree.ledger)?,
             Target::Input | Target::Output(_) => Filestat {
                 inode: 0,
                 filetype: Filetype::Unknown,
@@ -157,7 +289,7 @@ impl World {
     pub(crate) fn fd_filestat_set_size(&mut self, _mem: &mut [u8], fd: u32, size: u64) -> Result<(), Fault> {
         // As ftruncate(2), on a descriptor that cannot write.
         let file = self.file(fd, rights::FD_FILESTAT_SET_SIZE, Errno::Inval)?;
-        Ok(self.tree.resize(file.node, size, self.clock.file_time())?)
+        Ok(self.resize(file.what, size)?)
     }
 
     pub(crate) fn fd_filestat_set_times(
@@ -170,12 +302,22 @@ impl World {
     ) -> Result<(), Fault> {
         let descriptor = self.descriptors.get(fd)?;
         descriptor.need(rights::FD_FILESTAT_SET_TIMES)?;
-        let node = descriptor.node()?;
-        self.set_times(node, accessed, modified, flags)
+        let target = descriptor.target;
+        let (accessed, modified) = self.chosen_times(accessed, modified, flags)?;
+        match target {
+            Target::Input | Target::Output(_) => Err(Errno::Spipe.into()),
+            Target::Node(node) => Ok(self.tree.set_times(node, accessed, modified, self.clock.file_time())?),
+            Target::Host(id) => Ok(self.tree.hosts.set_open_times(id, accessed, modified, &mut self.tree.ledger)?),
+        }
     }
 
-    /// Sets the times of a node as `flags` say.
-    pub(super) fn set_times(&mut self, node: NodeId, accessed: u64, modified: u64, flags: u32) -> Result<(), Fault> {
+    /// The times that `flags` say are to be set: when last accessed, when last modified.
+    pub(super) fn chosen_times(
+        &self,
+        accessed: u64,
+        modified: u64,
+        flags: u32,
+    ) -> Result<(Option<u64>, Option<u64>), Errno> {
         let flags = abi::flags(flags, fstflags::ALL)?;
         let now = self.clock.file_time();
         let choose = |given: u16, at_now: u16, time: u64| match (flags & given != 0, flags & at_now != 0) {
@@ -186,14 +328,7 @@ impl World {
         };
         let accessed = choose(fstflags::ACCESSED, fstflags::ACCESSED_NOW, accessed)?;
         let modified = choose(fstflags::MODIFIED, fstflags::MODIFIED_NOW, modified)?;
-        let node = self.tree.node_mut(node)?;
-        if !node.writable {
-            return Err(Errno::Rofs.into());
-        }
-        node.accessed = accessed.unwrap_or(node.accessed);
-        node.modified = modified.unwrap_or(node.modified);
-        node.changed = now;
-        Ok(())
+        Ok((accessed, modified))
     }
 
     pub(crate) fn fd_pread(
@@ -208,7 +343,7 @@ impl World {
         let file = self.file(fd, rights::FD_READ, Errno::Badf)?;
         let ranges = Iovecs::read(mem, iovs, iovs_len)?;
         abi::writable(mem, nread, 4)?;
-        let count = self.copy_out(mem, file.node, offset, &ranges)?;
+        let count = self.copy_out(mem, file.what, offset, &ranges)?;
         write_count(mem, nread, count)
     }
 
@@ -251,8 +386,8 @@ impl World {
         let ranges = Iovecs::read(mem, iovs, iovs_len)?;
         abi::writable(mem, nwritten, 4)?;
         // As on Linux, a descriptor that appends does so here too.
-        let offset = if file.flags & fdflags::APPEND == 0 { offset } else { self.size(file.node)? };
-        let count = self.tree.write(file.node, offset, mem, &ranges, self.clock.file_time())?;
+        let offset = (file.flags & fdflags::APPEND == 0).then_some(offset);
+        let (count, _) = self.copy_in(mem, file.what, offset, &ranges)?;
         write_count(mem, nwritten, count)
     }
 
@@ -266,9 +401,7 @@ impl World {
     ) -> Result<Progress, Fault> {
         let descriptor = self.descriptors.get(fd)?;
         let target = descriptor.target;
-        if let Target::Node(node) = target
-            && self.tree.node(node)?.is_directory()
-        {
+        if self.is_directory(target)? {
             return Err(Errno::Isdir.into());
         }
         descriptor.need(rights::FD_READ).map_err(|_| Errno::Badf)?;
@@ -277,15 +410,14 @@ impl World {
         let count = match target {
             Target::Output(_) => return Err(Errno::Badf.into()),
             Target::Input => match self.input.read(mem, &ranges, self.input_is_loose())? {
-                Some(count) => count,
+                Some(count) => {
+                    self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(count));
+                    count
+                }
                 None => return Ok(Progress::Wait(Wait::Stdin)),
             },
-            Target::Node(node) => {
-                let count = self.copy_out(mem, node, descriptor.offset, &ranges)?;
-                let descriptor = self.descriptors.get_mut(fd)?;
-                descriptor.offset = descriptor.offset.saturating_add(count);
-                count
-            }
+            Target::Node(node) => self.read_on(mem, fd, Contents::Node(node), &ranges)?,
+            Target::Host(id) => self.read_on(mem, fd, Contents::Host(id), &ranges)?,
         };
         write_count(mem, nread, count)?;
         Ok(Progress::Done)
@@ -302,11 +434,8 @@ impl World {
         cookie: u64,
         bufused: u32,
     ) -> Result<(), Fault> {
+        let spot = self.directory(fd)?;
         let descriptor = self.descriptors.get_mut(fd)?;
-        let Target::Node(node) = descriptor.target else { return Err(Errno::Notdir.into()) };
-        if !self.tree.node(node)?.is_directory() {
-            return Err(Errno::Notdir.into());
-        }
         descriptor.need(rights::FD_READDIR)?;
         abi::writable(mem, bufused, 4)?;
         let buffer = abi::slice_mut(mem, buf, buf_len)?;
@@ -317,7 +446,7 @@ impl World {
         }
         let listing = match &mut descriptor.listing {
             Some(listing) => listing,
-            none => none.insert(self.tree.list(node)?),
+            none => none.insert(self.tree.list(&spot)?),
         };
         let start = usize::try_from(cookie).unwrap_or(usize::MAX);
         let mut rest = buffer;
@@ -333,7 +462,9 @@ impl World {
             rest = put_what_fits(rest, entry.name.as_bytes());
         }
         let left = u32::try_from(rest.len()).map_err(|_| Errno::Overflow)?;
-        Ok(abi::write_u32(mem, bufused, buf_len.saturating_sub(left))?)
+        let used = buf_len.saturating_sub(left);
+        self.tree.ledger.spend(price::BYTE.saturating_mul(u64::from(used)));
+        Ok(abi::write_u32(mem, bufused, used)?)
     }
 
     pub(crate) fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<(), Fault> {
@@ -358,11 +489,13 @@ impl World {
         let from = match whence {
             0 => 0,
             1 => file.offset,
-            2 => self.size(file.node)?,
+            2 => self.size(file.what)?,
             _ => return Err(Errno::Inval.into()),
         };
         let position = from.checked_add_signed(offset).filter(|position| i64::try_from(*position).is_ok());
         let position = position.ok_or(Errno::Inval)?;
+        // On a device every place is the first, as on Linux.
+        let position = if self.has_places(file.what)? { position } else { 0 };
         self.descriptors.get_mut(fd)?.offset = position;
         Ok(abi::write_u64(mem, newoffset, position)?)
     }
@@ -397,17 +530,14 @@ impl World {
 
     /// Writes ranges of guest memory where a descriptor stands, and tells how much of them.
     pub(super) fn write_ranges(&mut self, mem: &[u8], fd: u32, ranges: &Iovecs) -> Result<u64, Fault> {
-        let descriptor = self.writable(fd)?;
-        match descriptor.target {
+        match self.writable(fd)?.target {
             Target::Input => Err(Errno::Badf.into()),
-            Target::Output(stream) => self.output.write(stream, mem, ranges),
-            Target::Node(node) => {
-                let append = descriptor.flags & fdflags::APPEND != 0;
-                let offset = if append { self.size(node)? } else { descriptor.offset };
-                let count = self.tree.write(node, offset, mem, ranges, self.clock.file_time())?;
-                self.descriptors.get_mut(fd)?.offset = offset.saturating_add(count);
-                Ok(count)
+            Target::Output(stream) => {
+                self.tree.ledger.spend(price::BYTE.saturating_mul(ranges.total()));
+                self.output.write(stream, mem, ranges, self.clock.slept())
             }
+            Target::Node(node) => self.write_on(mem, fd, Contents::Node(node), ranges),
+            Target::Host(id) => self.write_on(mem, fd, Contents::Host(id), ranges),
         }
     }
 }

@@ -13,11 +13,14 @@
 
 mod abi;
 mod clock;
+mod content;
 mod descriptors;
 mod files;
+mod host;
 mod output_buffers;
 mod paths;
 mod poll;
+mod price;
 mod quota;
 mod random;
 mod startup;
@@ -33,16 +36,18 @@ use std::time::{Duration, Instant};
 
 pub(crate) use abi::Errno;
 pub(crate) use clock::ClockConfig;
+pub(crate) use host::{HostGrant, HostRoot, holds_files};
 pub(crate) use quota::Quotas;
 pub(crate) use random::RandomConfig;
 pub(crate) use startup::WorldError;
+pub(crate) use streams::InputEnd;
 
 use clock::{Clock, ClockId};
 use descriptors::{Descriptor, Descriptors, Target};
 use random::Random;
 use startup::Strings;
 use streams::{Input, Output};
-use tree::Tree;
+use tree::{Spot, Tree, Where};
 
 use crate::stream::{OutputSink, Stdin};
 
@@ -64,6 +69,8 @@ pub(crate) struct WorldConfig {
     pub(crate) deadline: Instant,
     /// Read-only files by absolute path. Directories on the way are made, writable only below a writable one.
     pub(crate) files: Vec<(String, Arc<[u8]>)>,
+    /// Files and directories of the host, outer ones before those inside of them.
+    pub(crate) grants: Vec<HostGrant>,
 }
 
 /// The state of one run's World.
@@ -105,8 +112,14 @@ pub(crate) struct WorldEnd {
     pub(crate) stdin_sha256: [u8; 32],
     /// Bytes the script read of standard input.
     pub(crate) stdin_bytes: u64,
-    /// Whether the script read from a terminal, so that the run depends on real time.
-    pub(crate) stdin_from_terminal_read: bool,
+    /// What the script was told of the end of standard input.
+    pub(crate) stdin_end: InputEnd,
+    /// Whether the script looked at a terminal, so that the run depends on real time.
+    pub(crate) stdin_terminal_seen: bool,
+    /// SHA-256 of what the script saw of files and directories of the host; `None` if it looked at nothing there.
+    pub(crate) host_sha256: Option<[u8; 32]>,
+    /// Most bytes of linear memory and of the file tree at one time, as far as the World saw.
+    pub(crate) memory_peak: u64,
 }
 
 /// Why a call did not succeed.
@@ -133,6 +146,8 @@ pub(crate) enum Stop {
     SleepPastLimit,
     /// The script sleeps past the end of time, with nothing else to wake it.
     WaitsForever,
+    /// The host has no memory left for what the quotas allow: not the script's doing, so never its answer.
+    HostMemory,
 }
 
 impl From<Errno> for Fault {
@@ -167,8 +182,8 @@ pub(crate) enum Wait {
 }
 
 impl World {
-    /// The World a run starts with: `/script` and what `files` brings are read-only, `/home/script`, `/tmp` and `/out`
-    /// are writable, descriptor 3 is the root.
+    /// The World a run starts with: `/script`, `/dev` and what `files` brings are read-only, `/home/script`, `/tmp`
+    /// and `/out` are writable, descriptor 3 is the root.
     ///
     /// # Errors
     /// Arguments, variables or files that no script could be given.
@@ -176,9 +191,13 @@ impl World {
         let (args, env) = startup::strings(&config.args, &config.env)?;
         let clock = Clock::new(config.clock);
         let now = clock.file_time();
-        let mut tree = Tree::new(config.quotas, now);
+        let mut tree = Tree::new(config.quotas, now, clock.is_live());
         for (path, bytes) in config.files {
             tree.place_file(&path, bytes, now).map_err(|errno| WorldError::File { path, errno })?;
+        }
+        for grant in config.grants {
+            let path = grant.guest.clone();
+            tree.place_grant(grant, now).map_err(|errno| WorldError::Grant { path, errno })?;
         }
         Ok(Self {
             args,
@@ -197,6 +216,16 @@ impl World {
     /// Says how much fuel the run has used: what virtual clocks and file times follow.
     pub(crate) fn set_moment(&mut self, fuel_used: u64) {
         self.clock.set_fuel(fuel_used);
+    }
+
+    /// Counts the beginning of a call. What the call moves and looks through is counted in it.
+    pub(crate) fn count_call(&mut self) {
+        self.tree.ledger.spend(price::CALL);
+    }
+
+    /// Fuel that host calls cost so far; the same for the same calls, whatever time they took.
+    pub(crate) fn fuel_spent(&self) -> u64 {
+        self.tree.ledger.spent()
     }
 
     /// Says how large the guest's linear memory is, in bytes: files can hold what it leaves of the memory quota.
@@ -241,14 +270,14 @@ impl World {
         self.input.arrived(result);
     }
 
-    /// All regular files below an absolute directory, with paths relative to it, sorted; nothing if there is no such
+    /// All regular files in memory below an absolute directory, with paths relative to it, sorted; nothing if there is no such
     /// directory.
-    pub(crate) fn take_files(&self, dir: &str) -> Vec<(String, Arc<[u8]>)> {
+    pub(crate) fn take_files(&mut self, dir: &str) -> Vec<(String, Arc<[u8]>)> {
         let relative = dir.trim_start_matches('/');
         let relative = if relative.is_empty() { "." } else { relative };
-        match self.tree.resolve(tree::ROOT, relative, true).and_then(|place| place.existing()) {
-            Ok(node) => self.tree.collect(node),
-            Err(_) => Vec::new(),
+        match self.tree.resolve(&Spot::Node(tree::ROOT), relative, true) {
+            Ok(Where::Memory(place)) => place.node.map(|node| self.tree.collect(node)).unwrap_or_default(),
+            Ok(Where::Host(_)) | Err(_) => Vec::new(),
         }
     }
 
@@ -266,7 +295,10 @@ impl World {
             files_written: self.tree.ledger.files_written(),
             bytes_written: self.tree.ledger.bytes_written(),
             stdin_bytes: self.input.consumed(),
-            stdin_from_terminal_read: self.input.read_from_terminal(),
+            stdin_end: self.input.end(),
+            stdin_terminal_seen: self.input.saw_terminal(),
+            memory_peak: self.tree.ledger.peak(),
+            host_sha256: self.tree.hosts.digest(),
             stdin_sha256: self.input.digest(),
         }
     }
@@ -281,8 +313,10 @@ impl World {
         if let Some(listing) = descriptor.listing {
             self.tree.drop_listing(listing);
         }
-        if let Target::Node(node) = descriptor.target {
-            self.tree.close(node);
+        match descriptor.target {
+            Target::Input | Target::Output(_) => {}
+            Target::Node(node) => self.tree.close(node),
+            Target::Host(id) => self.tree.hosts.close(id),
         }
     }
 }
@@ -304,11 +338,14 @@ impl World {
         if buf_len > random::MAX_RANDOM_BYTES {
             return Err(Errno::Inval.into());
         }
-        Ok(self.random.fill(abi::slice_mut(mem, buf, buf_len)?)?)
+        let place = abi::slice_mut(mem, buf, buf_len)?;
+        self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(u64::from(buf_len)));
+        Ok(self.random.fill(place)?)
     }
 
+    /// Of the code, eight bits count, as on Unix.
     pub(crate) fn proc_exit(&mut self, _mem: &mut [u8], code: u32) -> Result<(), Fault> {
-        Err(Stop::Exit(code).into())
+        Err(Stop::Exit(code & 0xff).into())
     }
 
     /// There are no signals.

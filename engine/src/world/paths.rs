@@ -1,8 +1,9 @@
 //! The functions on paths.
 
-use super::abi::{self, Errno, Filetype, LOOKUP_FOLLOW, fdflags, holds, oflags, rights};
+use super::abi::{self, Errno, LOOKUP_FOLLOW, fdflags, holds, oflags, rights};
 use super::descriptors::{Descriptor, Target};
-use super::tree::{Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place};
+use super::host::{HostId, HostKind, HostPlace};
+use super::tree::{Device, Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place, Spot, Tree, Where};
 use super::{Fault, World};
 
 /// Reads a path.
@@ -25,25 +26,32 @@ fn follows(flags: u32) -> Result<bool, Errno> {
     Ok(flags & LOOKUP_FOLLOW != 0)
 }
 
+/// What a path is opened for.
+#[derive(Clone, Copy)]
+struct Access {
+    read: bool,
+    write: bool,
+    create: bool,
+    exclusive: bool,
+    directory: bool,
+    truncate: bool,
+}
+
 impl World {
     /// The directory a path starts from.
     ///
     /// # Errors
     /// [`Errno::Notdir`], [`Errno::Notcapable`] without the right.
-    fn base(&self, fd: u32, right: u64) -> Result<NodeId, Errno> {
-        let descriptor = self.descriptors.get(fd)?;
-        let node = descriptor.node().map_err(|_| Errno::Notdir)?;
-        if !self.tree.node(node)?.is_directory() {
-            return Err(Errno::Notdir);
-        }
-        descriptor.need(right)?;
-        Ok(node)
+    fn base(&self, fd: u32, right: u64) -> Result<Spot, Errno> {
+        let spot = self.directory(fd)?;
+        self.descriptors.get(fd)?.need(right)?;
+        Ok(spot)
     }
 
     /// Where a path in guest memory leads.
-    fn place(&self, mem: &[u8], fd: u32, right: u64, at: (u32, u32), follow: bool) -> Result<Place, Errno> {
+    fn place(&mut self, mem: &[u8], fd: u32, right: u64, at: (u32, u32), follow: bool) -> Result<Where, Errno> {
         let base = self.base(fd, right)?;
-        self.tree.resolve(base, path(mem, at.0, at.1, MAX_PATH_BYTES)?, follow)
+        self.tree.resolve(&base, path(mem, at.0, at.1, MAX_PATH_BYTES)?, follow)
     }
 
     pub(crate) fn path_create_directory(
@@ -54,7 +62,11 @@ impl World {
         path_len: u32,
     ) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_CREATE_DIRECTORY, (path, path_len), false)?;
-        self.tree.create_directory(&place, self.clock.file_time())?;
+        let now = self.clock.file_time();
+        match &place {
+            Where::Memory(place) => drop(self.tree.create_directory(place, now)?),
+            Where::Host(place) => self.tree.hosts.create_directory(place, &mut self.tree.ledger)?,
+        }
         Ok(())
     }
 
@@ -68,7 +80,11 @@ impl World {
         stat: u32,
     ) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_FILESTAT_GET, (path, path_len), follows(flags)?)?;
-        Ok(self.tree.node(place.existing()?)?.filestat().write(mem, stat)?)
+        let filestat = match &place {
+            Where::Memory(place) => self.tree.node(place.existing()?)?.filestat(),
+            Where::Host(place) => self.tree.hosts.filestat(&place.existing()?, &mut self.tree.ledger)?,
+        };
+        Ok(filestat.write(mem, stat)?)
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are those of the specification")]
@@ -84,7 +100,14 @@ impl World {
         fst_flags: u32,
     ) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_FILESTAT_SET_TIMES, (path, path_len), follows(flags)?)?;
-        self.set_times(place.existing()?, accessed, modified, fst_flags)
+        let (accessed, modified) = self.chosen_times(accessed, modified, fst_flags)?;
+        match &place {
+            Where::Memory(place) => {
+                self.tree.set_times(place.existing()?, accessed, modified, self.clock.file_time())?;
+            }
+            Where::Host(place) => self.tree.hosts.set_times(&place.at, place.existing()?, accessed, modified)?,
+        }
+        Ok(())
     }
 
     /// A symbolic link is never followed in the last place, as in `wasmtime-wasi`.
@@ -104,9 +127,19 @@ impl World {
             return Err(Errno::Inval.into());
         }
         let old = self.place(mem, old_fd, rights::PATH_LINK_SOURCE, (old_path, old_path_len), false)?;
-        let node = old.existing()?;
+        match &old {
+            Where::Memory(old) => _ = old.existing()?,
+            Where::Host(old) => _ = old.existing()?,
+        }
         let new = self.place(mem, new_fd, rights::PATH_LINK_TARGET, (new_path, new_path_len), false)?;
-        Ok(self.tree.link(node, &new, self.clock.file_time())?)
+        match (&old, &new) {
+            (Where::Memory(old), Where::Memory(new)) => {
+                self.tree.link(old.existing()?, new, self.clock.file_time())?;
+            }
+            (Where::Host(old), Where::Host(new)) => self.tree.hosts.link(old, new, &mut self.tree.ledger)?,
+            (Where::Memory(_), Where::Host(_)) | (Where::Host(_), Where::Memory(_)) => return Err(Errno::Xdev.into()),
+        }
+        Ok(())
     }
 
     /// Opens a file or directory under the lowest free number.
@@ -144,43 +177,116 @@ impl World {
         let follow = follows(dir_flags)? && !(create && exclusive);
         let place = self.place(mem, fd, rights::PATH_OPEN, (path, path_len), follow)?;
         let through = self.descriptors.get(fd)?;
-        let inheriting = through.inheriting;
+        let (through, inheriting) = (through.base, through.inheriting);
         if !holds(inheriting, base & (rights::FD_READ | rights::FD_WRITE)) {
             return Err(Errno::Notcapable.into());
         }
-        let node = match place.node {
-            Some(_) if create && exclusive => return Err(Errno::Exist.into()),
-            Some(node) => {
-                let found = self.tree.node(node)?;
-                match found.kind {
-                    Kind::Link(_) if directory => return Err(Errno::Notdir.into()),
-                    Kind::Link(_) => return Err(Errno::Loop.into()),
-                    Kind::Directory(_) if write || truncate || create => return Err(Errno::Isdir.into()),
-                    Kind::Directory(_) => {}
-                    Kind::File(_) if directory => return Err(Errno::Notdir.into()),
-                    Kind::File(_) if (write || truncate) && !found.writable => return Err(Errno::Rofs.into()),
-                    Kind::File(_) if truncate => {
-                        through.need(rights::PATH_FILESTAT_SET_SIZE)?;
-                        self.tree.resize(node, 0, self.clock.file_time())?;
+        let access = Access { read: holds(base, rights::FD_READ), write, create, exclusive, directory, truncate };
+        // A file that is emptied or made needs the right to that.
+        let need = |right| if holds(through, right) { Ok(()) } else { Err(Errno::Notcapable) };
+        let (may_empty, may_create) = (need(rights::PATH_FILESTAT_SET_SIZE), need(rights::PATH_CREATE_FILE));
+        let (target, rights) = match &place {
+            Where::Memory(place) => {
+                let node = self.open_node(place, access, may_empty, may_create)?;
+                match self.tree.node(node)?.kind {
+                    Kind::Directory(_) => (Target::Node(node), rights::DIRECTORY),
+                    Kind::Device(Device::Input) => (Target::Input, rights::INPUT & file_rights(base)),
+                    Kind::Device(Device::Output(stream)) => {
+                        (Target::Output(stream), rights::OUTPUT & file_rights(base))
                     }
-                    Kind::File(_) => {}
+                    Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => {
+                        (Target::Node(node), file_rights(base))
+                    }
                 }
-                node
             }
-            None if !create => return Err(Errno::Noent.into()),
-            None => {
-                through.need(rights::PATH_CREATE_FILE)?;
-                self.tree.create_file(&place, self.clock.file_time())?
+            Where::Host(place) => {
+                let id = self.open_host(place, access, may_empty, may_create)?;
+                let target = Target::Host(id);
+                (target, if self.is_directory(target)? { rights::DIRECTORY } else { file_rights(base) })
             }
         };
-        let rights = match self.tree.node(node)?.filetype() {
-            Filetype::Directory => rights::DIRECTORY,
-            Filetype::RegularFile | Filetype::SymbolicLink | Filetype::Unknown => file_rights(base),
-        };
-        self.tree.open(node)?;
-        let descriptor = Descriptor::new(Target::Node(node), rights & inheriting, inheriting, fd_flags);
+        if let Target::Node(node) = target {
+            self.tree.open(node)?;
+        }
+        let descriptor = Descriptor::new(target, rights & inheriting, inheriting, fd_flags);
         let number = self.descriptors.insert(descriptor)?;
         Ok(abi::write_u32(mem, opened, number)?)
+    }
+
+    /// Finds or makes what is opened in the tree.
+    fn open_node(
+        &mut self,
+        place: &Place,
+        access: Access,
+        may_empty: Result<(), Errno>,
+        may_create: Result<(), Errno>,
+    ) -> Result<NodeId, Errno> {
+        let Access { write, create, exclusive, directory, truncate, .. } = access;
+        let Some(node) = place.node else {
+            if !create {
+                return Err(Errno::Noent);
+            }
+            may_create?;
+            return self.tree.create_file(place, self.clock.file_time());
+        };
+        if create && exclusive {
+            return Err(Errno::Exist);
+        }
+        let found = self.tree.node(node)?;
+        match found.kind {
+            Kind::Link(_) if directory => return Err(Errno::Notdir),
+            Kind::Link(_) => return Err(Errno::Loop),
+            Kind::Directory(_) if write || truncate || create => return Err(Errno::Isdir),
+            Kind::Directory(_) => {}
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) if directory => return Err(Errno::Notdir),
+            Kind::Device(_) | Kind::Granted(_) => {}
+            Kind::File(_) if (write || truncate) && !found.writable => return Err(Errno::Rofs),
+            Kind::File(_) if truncate => {
+                may_empty?;
+                self.tree.resize(node, 0, self.clock.file_time())?;
+            }
+            Kind::File(_) => {}
+        }
+        Ok(node)
+    }
+
+    /// Finds or makes what is opened on the host.
+    fn open_host(
+        &mut self,
+        place: &HostPlace,
+        access: Access,
+        may_empty: Result<(), Errno>,
+        may_create: Result<(), Errno>,
+    ) -> Result<HostId, Errno> {
+        let Access { read, write, create, exclusive, directory, truncate } = access;
+        let Tree { hosts, ledger, .. } = &mut self.tree;
+        let Some(found) = place.found else {
+            if !create {
+                return Err(Errno::Noent);
+            }
+            if place.slash {
+                return Err(Errno::Isdir);
+            }
+            may_create?;
+            return hosts.create_file(&place.at, read, ledger);
+        };
+        if create && exclusive {
+            return Err(Errno::Exist);
+        }
+        match found.kind {
+            HostKind::Link if directory => Err(Errno::Notdir),
+            HostKind::Link => Err(Errno::Loop),
+            HostKind::Directory if write || truncate || create => Err(Errno::Isdir),
+            HostKind::Directory => Ok(hosts.open_directory(place.at.clone())),
+            HostKind::File | HostKind::Other if directory => Err(Errno::Notdir),
+            HostKind::Other => Err(Errno::Perm),
+            HostKind::File => {
+                if truncate {
+                    may_empty?;
+                }
+                hosts.open_file(&place.at, (read, write, truncate), ledger)
+            }
+        }
     }
 
     /// Tells the target, cut if the buffer is too short.
@@ -196,7 +302,14 @@ impl World {
         bufused: u32,
     ) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_READLINK, (path, path_len), false)?;
-        let Kind::Link(target) = &self.tree.node(place.existing()?)?.kind else { return Err(Errno::Inval.into()) };
+        let target = match &place {
+            Where::Memory(place) => match &self.tree.node(place.existing()?)?.kind {
+                Kind::Link(target) => target.clone(),
+                _ => return Err(Errno::Inval.into()),
+            },
+            Where::Host(place) if place.existing()?.kind == HostKind::Link => self.tree.hosts.read_link(&place.at)?,
+            Where::Host(_) => return Err(Errno::Inval.into()),
+        };
         abi::writable(mem, bufused, 4)?;
         let buffer = abi::slice_mut(mem, buf, buf_len)?;
         let len = target.len().min(buffer.len());
@@ -213,7 +326,11 @@ impl World {
         path_len: u32,
     ) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_REMOVE_DIRECTORY, (path, path_len), false)?;
-        Ok(self.tree.remove_directory(&place, self.clock.file_time())?)
+        match &place {
+            Where::Memory(place) => self.tree.remove_directory(place, self.clock.file_time())?,
+            Where::Host(place) => self.tree.hosts.remove_directory(place, &mut self.tree.ledger)?,
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are those of the specification")]
@@ -229,7 +346,19 @@ impl World {
     ) -> Result<(), Fault> {
         let old = self.place(mem, old_fd, rights::PATH_RENAME_SOURCE, (old_path, old_path_len), false)?;
         let new = self.place(mem, new_fd, rights::PATH_RENAME_TARGET, (new_path, new_path_len), false)?;
-        Ok(self.tree.rename(&old, &new, self.clock.file_time())?)
+        match (&old, &new) {
+            (Where::Memory(old), Where::Memory(new)) => self.tree.rename(old, new, self.clock.file_time())?,
+            (Where::Host(old), Where::Host(new)) => self.tree.hosts.rename(old, new)?,
+            (Where::Memory(old), Where::Host(_)) => {
+                old.existing()?;
+                return Err(Errno::Xdev.into());
+            }
+            (Where::Host(old), Where::Memory(_)) => {
+                old.existing()?;
+                return Err(Errno::Xdev.into());
+            }
+        }
+        Ok(())
     }
 
     /// Makes a symbolic link. Absolute targets are [`Errno::Perm`], as in `wasmtime-wasi`.
@@ -250,13 +379,20 @@ impl World {
             return Err(Errno::Perm.into());
         }
         let place = self.place(mem, fd, rights::PATH_SYMLINK, (new_path, new_path_len), false)?;
-        self.tree.create_link(&place, target, self.clock.file_time())?;
+        match &place {
+            Where::Memory(place) => drop(self.tree.create_link(place, target, self.clock.file_time())?),
+            Where::Host(place) => self.tree.hosts.create_link(place, target, &mut self.tree.ledger)?,
+        }
         Ok(())
     }
 
     pub(crate) fn path_unlink_file(&mut self, mem: &mut [u8], fd: u32, path: u32, path_len: u32) -> Result<(), Fault> {
         let place = self.place(mem, fd, rights::PATH_UNLINK_FILE, (path, path_len), false)?;
-        Ok(self.tree.unlink(&place, self.clock.file_time())?)
+        match &place {
+            Where::Memory(place) => self.tree.unlink(place, self.clock.file_time())?,
+            Where::Host(place) => self.tree.hosts.unlink(place, &mut self.tree.ledger)?,
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::abi::{self, EVENT_BYTES, Errno, Event, SUBSCRIPTION_BYTES, rights};
 use super::clock::{ClockId, Slept};
 use super::descriptors::Target;
-use super::{Fault, Progress, Stop, Wait, World};
+use super::files::Contents;
+use super::{Fault, Progress, Stop, Wait, World, price};
 
 /// Most subscriptions of one call. More is [`Errno::Inval`].
 pub(crate) const MAX_SUBSCRIPTIONS: u32 = 1024;
@@ -48,6 +49,8 @@ impl World {
         let progress = self.poll(mem, subscriptions, events, nsubscriptions, nevents);
         if !matches!(progress, Ok(Progress::Wait(_))) {
             self.poll_began = None;
+            // Once, however often it was looked at: that depends on when input arrives.
+            self.tree.ledger.spend(price::NAME.saturating_mul(u64::from(nsubscriptions.min(MAX_SUBSCRIPTIONS))));
         }
         progress
     }
@@ -170,10 +173,15 @@ impl World {
         match descriptor.target {
             Target::Input => Ok(self.input.readiness(loose)),
             Target::Output(_) => Ok(Some((STREAM_ROOM, false))),
-            Target::Node(_) if write => Ok(Some((STREAM_ROOM, false))),
+            Target::Node(_) | Target::Host(_) if write => Ok(Some((STREAM_ROOM, false))),
+            Target::Node(node) if !self.has_places(Contents::Node(node))? => Ok(Some((STREAM_ROOM, false))),
             Target::Node(node) => {
                 let left = self.tree.node(node)?.size().saturating_sub(descriptor.offset);
                 Ok(Some((left, false)))
+            }
+            Target::Host(id) => {
+                let offset = descriptor.offset;
+                Ok(Some((self.tree.hosts.size(id)?.saturating_sub(offset), false)))
             }
         }
     }

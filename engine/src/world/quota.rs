@@ -1,6 +1,7 @@
 //! What a script may use up, and how much of it is used.
 
 use super::abi::Errno;
+use super::price;
 
 /// The bounds of one run that the World keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,17 @@ pub(crate) struct Quotas {
 
 /// The account of what the file tree holds.
 ///
-/// It counts what the host really keeps: capacities of files, names, nodes, link targets and listings, so that no
+/// It counts what the host really keeps: chunks of files, names, nodes, link targets and listings, so that no
 /// sequence of calls makes the host keep much more than `memory`.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     quotas: Quotas,
     linear: u64,
     held: u64,
+    /// Largest sum of both so far.
+    peak: u64,
+    /// Fuel that host calls cost so far.
+    spent: u64,
     names: u64,
     bytes_written: u64,
     files_written: u64,
@@ -33,11 +38,26 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(quotas: Quotas) -> Self {
-        Self { quotas, linear: 0, held: 0, names: 0, bytes_written: 0, files_written: 0 }
+        Self { quotas, linear: 0, held: 0, peak: 0, spent: 0, names: 0, bytes_written: 0, files_written: 0 }
     }
 
     pub(crate) fn set_linear(&mut self, bytes: u64) {
         self.linear = bytes;
+    }
+
+    /// Most bytes of linear memory and of the file tree at one time.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Counts fuel that a host call costs: see [`price`].
+    pub(crate) fn spend(&mut self, fuel: u64) {
+        self.spent = self.spent.saturating_add(fuel);
+    }
+
+    /// Fuel that host calls cost so far.
+    pub(crate) fn spent(&self) -> u64 {
+        self.spent
     }
 
     /// Bytes held now.
@@ -50,7 +70,7 @@ impl Ledger {
         self.quotas.memory.saturating_sub(self.linear).saturating_sub(self.held)
     }
 
-    /// The largest size of one file, in bytes.
+    /// The largest size of one file, in bytes: holes take no memory, but a size that could never be filled is of no use.
     pub(crate) fn largest_file(&self) -> u64 {
         self.quotas.memory
     }
@@ -64,6 +84,8 @@ impl Ledger {
             return Err(Errno::Nospc);
         }
         self.held = self.held.saturating_add(bytes);
+        self.peak = self.peak.max(self.linear.saturating_add(self.held));
+        self.spend(price::HELD_BYTE.saturating_mul(bytes));
         Ok(())
     }
 

@@ -25,6 +25,9 @@ pub(crate) enum WorldError {
     /// A name is empty, or holds `=` or NUL, or its value holds NUL.
     #[error("environment variable `{name}` has a name or value that cannot be passed")]
     Variable { name: String },
+    /// A grant cannot be where it should.
+    #[error("nothing can be granted at `{path}`: {errno:?}")]
+    Grant { path: String, errno: Errno },
     /// A file cannot be where it should.
     #[error("file `{path}` cannot be placed: {errno:?}")]
     File { path: String, errno: Errno },

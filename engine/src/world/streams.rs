@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -47,12 +47,14 @@ impl Output {
         Self { sink, deadline, capture, limit, written: 0, attempted: 0, stdout, stderr }
     }
 
-    /// Writes ranges of guest memory.
+    /// Writes ranges of guest memory, after so much virtual sleep.
     ///
     /// # Errors
     /// [`Stop::Output`] when the limit is passed, after what still fitted was kept and sent; [`Stop::SinkTimedOut`] and
-    /// [`Stop::SinkClosed`] by the sink; [`Errno::Nomem`] when the host has no memory left to keep it.
-    pub(crate) fn write(&mut self, stream: Stream, mem: &[u8], ranges: &Iovecs) -> Result<u64, Fault> {
+    /// [`Stop::SinkClosed`] by the sink; [`Stop::HostMemory`] when the host has none left to keep it.
+    pub(crate) fn write(&mut self, stream: Stream, mem: &[u8], ranges: &Iovecs, slept: Duration) -> Result<u64, Fault> {
+        // Time slept counts as if it had passed.
+        let deadline = self.deadline.checked_sub(slept).unwrap_or(self.deadline);
         let total = ranges.total();
         self.attempted = self.attempted.saturating_add(total);
         let fits = total.min(self.limit.saturating_sub(self.written));
@@ -69,12 +71,12 @@ impl Output {
             left = left.saturating_sub(u64::from(len));
             let bytes = abi::slice(mem, pointer, len)?;
             if self.capture {
-                captured.bytes.try_reserve(bytes.len()).map_err(|_| Errno::Nomem)?;
+                captured.bytes.try_reserve(bytes.len()).map_err(|_| Stop::HostMemory)?;
                 captured.bytes.extend_from_slice(bytes);
             }
             self.written = self.written.saturating_add(u64::from(len));
             if let Some(sink) = &mut self.sink {
-                sink.write(stream, bytes, self.deadline).map_err(|error| match error.kind() {
+                sink.write(stream, bytes, deadline).map_err(|error| match error.kind() {
                     io::ErrorKind::TimedOut => Stop::SinkTimedOut,
                     _ => Stop::SinkClosed,
                 })?;
@@ -121,6 +123,17 @@ impl Source {
     }
 }
 
+/// What a script was told of the end of its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputEnd {
+    /// Nothing: it did not read so far.
+    NotSeen,
+    /// That there is no more.
+    Seen,
+    /// That the host could not read on.
+    Failed,
+}
+
 /// Standard input.
 ///
 /// How much one read returns depends on the bytes only, not on when they arrive, so that a run is the same whether its
@@ -133,13 +146,13 @@ pub(crate) struct Input {
     ended: bool,
     /// Whether the host failed to read.
     failed: bool,
-    /// Whether the script has been told that the input is at its end.
-    end_seen: bool,
+    /// What the script has been told of its end.
+    end: InputEnd,
     /// Bytes the waiting call could use.
     asked: usize,
     pub(crate) terminal: bool,
-    /// Whether the script has read anything.
-    read: bool,
+    /// Whether the script has read or asked whether there is anything.
+    looked_at: bool,
     consumed: u64,
     hash: Sha256,
 }
@@ -156,10 +169,10 @@ impl Input {
             source,
             position: 0,
             failed: false,
-            end_seen: false,
+            end: InputEnd::NotSeen,
             asked: 0,
             terminal: false,
-            read: false,
+            looked_at: false,
             consumed: 0,
             hash: Sha256::new(),
         }
@@ -213,7 +226,7 @@ impl Input {
         if want == 0 {
             return Ok(Some(0));
         }
-        self.read = true;
+        self.looked_at = true;
         let available = self.source.available(self.position);
         let window = available.get(..want).unwrap_or(available);
         let full = window.len() == want || self.ended;
@@ -232,9 +245,10 @@ impl Input {
         self.asked = 0;
         if take == 0 {
             if self.failed {
+                self.end = InputEnd::Failed;
                 return Err(Errno::Io);
             }
-            self.end_seen = true;
+            self.end = InputEnd::Seen;
             return Ok(Some(0));
         }
         let mut rest = window.get(..take).unwrap_or_default();
@@ -256,8 +270,10 @@ impl Input {
     /// Unless `loose`, input is taken to be there always, as its arrival must not be seen.
     pub(crate) fn readiness(&mut self, loose: bool) -> Option<(u64, bool)> {
         if !loose {
-            return Some((u64::from(!self.end_seen), self.end_seen));
+            let end = self.end != InputEnd::NotSeen;
+            return Some((u64::from(!end), end));
         }
+        self.looked_at = true;
         let available = self.source.available(self.position).len();
         if available > 0 {
             return Some((u64::try_from(available).unwrap_or(u64::MAX), false));
@@ -269,9 +285,14 @@ impl Input {
         None
     }
 
-    /// Whether the script read from a terminal.
-    pub(crate) fn read_from_terminal(&self) -> bool {
-        self.terminal && self.read
+    /// Whether the script looked at a terminal, by reading or by a poll.
+    pub(crate) fn saw_terminal(&self) -> bool {
+        self.terminal && self.looked_at
+    }
+
+    /// What the script was told of its end.
+    pub(crate) fn end(&self) -> InputEnd {
+        self.end
     }
 
     /// Bytes the script read.

@@ -1,5 +1,6 @@
 //! Every function, driven as a guest would, with honest and hostile arguments.
 
+mod host;
 mod hostile;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ fn config() -> WorldConfig {
         quotas: quotas(),
         deadline: Instant::now(),
         files: vec![("/script/main.py".into(), b"print(1)".as_slice().into())],
+        grants: Vec::new(),
     }
 }
 
@@ -414,7 +416,7 @@ fn the_tree_at_the_start() {
         assert_eq!(code(guest.world.fd_prestat_get(&mut guest.mem, fd, RESULT)), BADF);
         assert_eq!(code(guest.world.fd_prestat_dir_name(&mut guest.mem, fd, RESULT, 1)), BADF);
     }
-    assert_eq!(guest.names("."), [".", "..", "home", "out", "script", "tmp"]);
+    assert_eq!(guest.names("."), [".", "..", "dev", "home", "out", "script", "tmp"]);
     assert_eq!(guest.names("home"), [".", "..", "script"]);
     assert_eq!(guest.content("script/main.py"), Ok(b"print(1)".to_vec()));
     for path in ["x", "home/x", "script/x"] {
@@ -438,6 +440,104 @@ fn the_tree_at_the_start() {
     for path in ["tmp", "home", "script"] {
         assert_eq!(guest.rmdir(path), ROFS);
     }
+}
+
+#[test]
+fn devices() {
+    let mut guest = Guest::with(WorldConfig { stdin: "one\ntwo\n".into(), ..config() });
+    let names = [".", "..", "fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"];
+    assert_eq!(guest.names("dev"), names);
+    assert_eq!(guest.names("dev/fd"), [".", "..", "0", "1", "2"]);
+    assert_eq!(guest.world.held_bytes(), 0);
+    assert_eq!(ok(guest.stat("dev/null", true)).filetype, 2);
+    assert_eq!(guest.stat("dev/null/", true), Err(NOTDIR));
+    assert_eq!(guest.stat("dev/sda", true), Err(NOENT));
+    // What only a changeable directory allows.
+    assert_eq!(guest.mkdir("dev/x"), ROFS);
+    assert_eq!(guest.open("dev/x", oflags::CREATE, WRITE), Err(ROFS));
+    assert_eq!(guest.unlink("dev/null"), ROFS);
+    assert_eq!(guest.rmdir("dev/null"), NOTDIR);
+    assert_eq!(guest.rename("dev/null", "tmp/null"), ROFS);
+    assert_eq!(guest.link("dev/null", "tmp/null"), ROFS);
+    assert_eq!(guest.open("dev/null", oflags::DIRECTORY, READ), Err(NOTDIR));
+    assert_eq!(guest.open("dev/null", oflags::CREATE | oflags::EXCLUSIVE, WRITE), Err(EXIST));
+    let open = |guest: &mut Guest, name: &str| {
+        ok(guest.open(&format!("dev/{name}"), oflags::CREATE | oflags::TRUNCATE, READ | WRITE))
+    };
+    for (name, read, written) in
+        [("null", Vec::new(), Ok(3)), ("zero", vec![0; 4], Ok(3)), ("full", vec![0; 4], Err(NOSPC))]
+    {
+        let fd = open(&mut guest, name);
+        guest.put(BUFFER, &[9; 4]);
+        assert_eq!(guest.read(fd, 4), Ok(read), "{name}");
+        assert_eq!(guest.write(fd, b"abc"), written, "{name}");
+        assert_eq!(guest.write(fd, b""), Ok(0));
+        assert_eq!((guest.seek(fd, 10, 0), guest.seek(fd, 10, 1), guest.seek(fd, 0, 2)), (Ok(0), Ok(0), Ok(0)));
+        assert_eq!(code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, 0)), INVAL);
+        assert_eq!(code(guest.world.fd_filestat_set_times(&mut guest.mem, fd, 0, 0, 4)), ROFS);
+        assert_eq!(ok(guest.fstat(fd)).size, 0);
+        assert_eq!(guest.close(fd), 0);
+    }
+    // Randomness is the run's own stream.
+    let fd = open(&mut guest, "urandom");
+    let drawn = ok(guest.read(fd, 16));
+    assert_eq!(guest.write(fd, b"seed"), Ok(4));
+    let mut other = Guest::new();
+    assert_eq!(code(other.world.random_get(&mut other.mem, 0, 16)), 0);
+    assert_eq!(drawn, other.mem[..16]);
+    // Streams under one more number, also once the first is closed.
+    let (input, out) = (ok(guest.open("dev/stdin", 0, READ)), ok(guest.open("dev/fd/1", 0, WRITE)));
+    assert_eq!(guest.read(0, 100), Ok(b"one\n".to_vec()));
+    assert_eq!(guest.read(input, 100), Ok(b"two\n".to_vec()));
+    assert_eq!((guest.write(input, b"x"), guest.read(out, 1)), (Err(BADF), Err(BADF)));
+    assert_eq!(guest.close(1), 0);
+    assert_eq!(guest.write(out, b"shown"), Ok(5));
+    let err = ok(guest.open("dev/stderr", oflags::CREATE | oflags::TRUNCATE, WRITE));
+    assert_eq!((guest.write(err, b"told"), guest.seek(err, 0, 1)), (Ok(4), Err(SPIPE)));
+    let end = guest.world.finish();
+    assert_eq!((end.stdout, end.stderr, end.bytes_written), (b"shown".to_vec(), b"told".to_vec(), 0));
+}
+
+/// One look-up does bounded work, whatever links it leads through, and pays for it.
+#[test]
+fn long_chains_of_long_links_end() {
+    let mut guest = Guest::with(WorldConfig { quotas: Quotas { files: 100, ..quotas() }, ..config() });
+    guest.create("tmp/file", b"");
+    let target = |name: &str| format!("{}{name}", "./".repeat(2000));
+    assert_eq!(guest.symlink(&target("file"), "tmp/0"), 0);
+    for index in 1..5 {
+        assert_eq!(guest.symlink(&target(&(index - 1).to_string()), &format!("tmp/{index}")), 0);
+    }
+    let before = guest.world.fuel_spent();
+    assert!(guest.stat("tmp/3", true).is_ok());
+    assert!(guest.world.fuel_spent() - before > 8000 * price::NAME);
+    assert_eq!(guest.stat("tmp/4", true), Err(NAMETOOLONG));
+    assert_eq!(guest.symlink(&format!("file{}", "/".repeat(4000)), "tmp/slashes"), 0);
+    assert_eq!(guest.stat("tmp/slashes", true), Err(NOTDIR));
+    assert_eq!(guest.symlink(&format!("..{}tmp", "/".repeat(4000)), "tmp/dir"), 0);
+    assert_eq!(guest.symlink("dir/", "tmp/again"), 0);
+    assert_eq!(ok(guest.stat("tmp/again", false)).filetype, 7);
+    assert_eq!(ok(guest.stat("tmp/again/", false)).filetype, 3);
+    assert!(guest.stat("tmp/again/file", false).is_ok());
+}
+
+#[test]
+fn calls_cost_by_what_they_do() {
+    let mut guest = Guest::new();
+    guest.create("tmp/f", &[1; 5000]);
+    let fd = ok(guest.open("tmp/f", 0, READ));
+    let cost = |guest: &mut Guest, call: &mut dyn FnMut(&mut Guest)| {
+        let before = guest.world.fuel_spent();
+        call(guest);
+        guest.world.fuel_spent() - before
+    };
+    assert_eq!(cost(&mut guest, &mut |guest| guest.world.count_call()), price::CALL);
+    assert_eq!(cost(&mut guest, &mut |guest| drop(guest.read(fd, 4000))), 4000 * price::BYTE);
+    assert_eq!(cost(&mut guest, &mut |guest| drop(guest.read(fd, 4000))), 1000 * price::BYTE);
+    assert_eq!(cost(&mut guest, &mut |guest| assert!(guest.write(1, b"12345").is_ok())), 5 * price::BYTE);
+    assert_eq!(cost(&mut guest, &mut |guest| drop(guest.stat("tmp/../tmp/f", true))), 4 * price::NAME);
+    let random = cost(&mut guest, &mut |guest| assert!(guest.world.random_get(&mut guest.mem, 0, 100).is_ok()));
+    assert_eq!(random, 100 * price::DIGESTED_BYTE);
 }
 
 #[test]
@@ -993,19 +1093,21 @@ fn memory_is_shared_by_files_and_guest() {
     let fd = ok(guest.open("tmp/f", oflags::CREATE, READ | WRITE));
     let held = guest.world.held_bytes();
     assert_eq!(held, tree::NODE_BYTES + tree::ENTRY_BYTES + 1);
-    let room = 60_000 - held;
+    let place = 24;
+    let room = 60_000 - held - place;
     let set_size = |guest: &mut Guest, size| code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, size));
     assert_eq!(set_size(&mut guest, u64::MAX), FBIG);
     assert_eq!(set_size(&mut guest, 100_001), FBIG);
-    assert_eq!(set_size(&mut guest, room + 1), NOSPC);
-    assert_eq!(set_size(&mut guest, room), 0);
-    assert_eq!(guest.world.held_bytes(), 60_000);
-    assert_eq!(guest.mkdir("tmp/d"), NOSPC);
-    let dir = ok(guest.open("tmp", oflags::DIRECTORY, 0));
-    assert_eq!(guest.readdir(dir, 100, 0), Err(NOMEM));
-    assert_eq!(set_size(&mut guest, 0), 0);
+    // A size alone takes nothing; space that is not there is not promised.
+    assert_eq!(set_size(&mut guest, 100_000), 0);
     assert_eq!(guest.world.held_bytes(), held);
-    // Growing piece by piece reaches the same size, and a write in the middle of the end is cut.
+    assert_eq!(set_size(&mut guest, 0), 0);
+    assert_eq!(code(guest.world.fd_allocate(&mut guest.mem, fd, 0, 60_000)), NOSPC);
+    assert_eq!(code(guest.world.fd_allocate(&mut guest.mem, fd, 0, 100_001)), FBIG);
+    assert_eq!(code(guest.world.fd_allocate(&mut guest.mem, fd, 0, room)), 0);
+    assert_eq!(guest.world.held_bytes(), held);
+    assert_eq!(set_size(&mut guest, 0), 0);
+    // Growing piece by piece reaches all there is, and a write in the middle of the end is cut.
     let piece = [7; 1000];
     let mut written = 0;
     loop {
@@ -1018,6 +1120,10 @@ fn memory_is_shared_by_files_and_guest() {
         }
     }
     assert_eq!(written, room);
+    assert_eq!(guest.world.held_bytes(), 60_000);
+    assert_eq!(guest.mkdir("tmp/d"), NOSPC);
+    let dir = ok(guest.open("tmp", oflags::DIRECTORY, 0));
+    assert_eq!(guest.readdir(dir, 100, 0), Err(NOMEM));
     assert_eq!(guest.seek(fd, 100_000, 0), Ok(100_000));
     assert_eq!(guest.write(fd, b"x"), Err(FBIG));
     assert_eq!(guest.seek(fd, 99_999, 0), Ok(99_999));
@@ -1025,9 +1131,89 @@ fn memory_is_shared_by_files_and_guest() {
     guest.world.set_linear_bytes(200_000);
     assert_eq!(guest.seek(fd, 0, 0), Ok(0));
     assert_eq!(guest.write(fd, b"over"), Ok(4));
-    assert_eq!(set_size(&mut guest, room + 1), NOSPC);
+    guest.world.tree.check();
+    assert_eq!(set_size(&mut guest, 0), 0);
+    assert_eq!(guest.world.held_bytes(), held);
     assert_eq!((guest.close(fd), guest.unlink("tmp/f")), (0, 0));
     assert_eq!(guest.world.held_bytes(), 0);
+    // The peak is what was held once, not what is left.
+    assert_eq!(guest.world.finish().memory_peak, 100_000);
+}
+
+#[test]
+fn holes_take_no_memory() {
+    let quotas = Quotas { memory: 4 << 30, bytes_written: 1 << 20, ..quotas() };
+    let mut guest = Guest::with(WorldConfig { quotas, ..config() });
+    let fd = ok(guest.open("tmp/f", oflags::CREATE, READ | WRITE));
+    let size = 3 << 30;
+    let before = guest.world.fuel_spent();
+    assert_eq!(code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, size)), 0);
+    assert_eq!(code(guest.world.fd_allocate(&mut guest.mem, fd, size, 1000)), 0);
+    assert_eq!(ok(guest.fstat(fd)).size, size + 1000);
+    assert!(guest.world.held_bytes() < 1000 && guest.world.fuel_spent() - before < 10_000);
+    // Bytes far behind the end, over the border of two chunks.
+    assert_eq!(guest.seek(fd, size as i64 - 2, 0), Ok(size - 2));
+    assert_eq!(guest.write(fd, b"abcd"), Ok(4));
+    assert!(guest.world.held_bytes() < 1_500_000, "{}", guest.world.held_bytes());
+    assert!(guest.world.fuel_spent() - before > 1_000_000, "what is held is paid for");
+    for (at, expected) in [(size - 4, b"\0\0ab"), (size, b"cd\0\0"), (1 << 30, b"\0\0\0\0")] {
+        assert_eq!(guest.seek(fd, at as i64, 0), Ok(at));
+        assert_eq!(guest.read(fd, 4), Ok(expected.to_vec()));
+    }
+    assert_eq!(guest.seek(fd, -2, 2), Ok(size + 998));
+    assert_eq!(guest.read(fd, 4), Ok(vec![0; 2]));
+    // What was cut off is gone when the file grows again.
+    assert_eq!(code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, size - 1)), 0);
+    assert_eq!(code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, size + 2)), 0);
+    assert_eq!(guest.seek(fd, size as i64 - 2, 0), Ok(size - 2));
+    assert_eq!(guest.read(fd, 4), Ok(b"a\0\0\0".to_vec()));
+    guest.world.tree.check();
+    assert_eq!((guest.close(fd), guest.unlink("tmp/f")), (0, 0));
+    assert_eq!(guest.world.held_bytes(), 0);
+}
+
+/// What the quotas allow and the host cannot give is not the script's doing, and so no answer to it.
+#[test]
+fn a_host_without_memory_ends_the_run() {
+    let quotas = Quotas { memory: u64::MAX, bytes_written: u64::MAX, ..quotas() };
+    let mut guest = Guest::with(WorldConfig { quotas, ..config() });
+    let fd = ok(guest.open("tmp/f", oflags::CREATE, READ | WRITE));
+    assert_eq!(guest.seek(fd, 1 << 62, 0), Ok(1 << 62));
+    assert_eq!(guest.try_write(fd, b"x"), Err(Fault::Stop(Stop::HostMemory)));
+}
+
+/// A file against a plain list of bytes, with sizes around those of chunks.
+#[test]
+fn chunks_behave_as_bytes() {
+    let quotas = Quotas { memory: 1 << 30, bytes_written: 1 << 30, ..quotas() };
+    let mut guest = Guest::with(WorldConfig { quotas, ..config() });
+    let fd = ok(guest.open("tmp/f", oflags::CREATE, READ | WRITE));
+    let mut model: Vec<u8> = Vec::new();
+    let mut dice = hostile::Dice(42);
+    for step in 0..2000_u64 {
+        let at = dice.below(300_000) as usize;
+        let len = [1, 100, 65_536, 70_000, 200_000][dice.below(5) as usize];
+        match dice.below(4) {
+            0 => {
+                assert_eq!(code(guest.world.fd_filestat_set_size(&mut guest.mem, fd, at as u64)), 0);
+                model.resize(at, 0);
+            }
+            1 | 2 => {
+                let bytes = vec![step as u8; len];
+                assert_eq!(guest.seek(fd, at as i64, 0), Ok(at as u64));
+                assert_eq!(guest.write(fd, &bytes), Ok(len as u32));
+                model.resize(model.len().max(at + len), 0);
+                model[at..at + len].copy_from_slice(&bytes);
+            }
+            _ => {
+                assert_eq!(guest.seek(fd, at as i64, 0), Ok(at as u64));
+                let end = model.len().min(at + len);
+                assert!(ok(guest.read(fd, len as u32)) == model.get(at..end).unwrap_or_default(), "{step}");
+            }
+        }
+        assert_eq!(ok(guest.fstat(fd)).size, model.len() as u64);
+        guest.world.tree.check();
+    }
 }
 
 #[test]
@@ -1115,6 +1301,28 @@ fn sinks_may_fail() {
     }
 }
 
+/// A sink must return when the run must end, and time slept counts as if it had passed.
+#[test]
+fn sinks_get_the_time_that_is_left() {
+    struct Noting(Arc<Mutex<Option<Instant>>>);
+    impl OutputSink for Noting {
+        fn write(&mut self, _: Stream, _: &[u8], deadline: Instant) -> io::Result<()> {
+            *ok(self.0.lock()) = Some(deadline);
+            Ok(())
+        }
+    }
+    let told = Arc::new(Mutex::new(None));
+    let deadline = Instant::now() + Duration::from_secs(100);
+    let sink: Option<Box<dyn OutputSink>> = Some(Box::new(Noting(Arc::clone(&told))));
+    let mut guest = Guest::with(WorldConfig { sink, deadline, ..config() });
+    assert_eq!(guest.write(1, b"x"), Ok(1));
+    assert_eq!(*ok(told.lock()), Some(deadline));
+    guest.subscribe_clock(0, 1, 30_000_000_000, false);
+    assert!(guest.poll(1).is_ok());
+    assert_eq!(guest.write(1, b"x"), Ok(1));
+    assert_eq!(*ok(told.lock()), Some(deadline - Duration::from_secs(30)));
+}
+
 #[test]
 fn input_is_cut_the_same_way_however_it_arrives() {
     let mut bytes = b"line one\nline two\n\nno end".to_vec();
@@ -1143,7 +1351,7 @@ fn input_is_cut_the_same_way_however_it_arrives() {
     assert_eq!(expected[0], b"line one\n");
     assert_eq!(expected[2], b"\n");
     let end = plain.world.finish();
-    assert_eq!((end.stdin_bytes, end.stdin_from_terminal_read), (150_000, false));
+    assert_eq!((end.stdin_bytes, end.stdin_terminal_seen), (150_000, false));
     for step in [1, 7, 4096, 65536] {
         let file = ok(File::open("/dev/null"));
         let mut guest = Guest::with(WorldConfig { stdin: Stdin::Host(file), ..config() });
@@ -1173,8 +1381,15 @@ fn input_of_a_terminal_and_its_errors() {
     assert_eq!(guest.read(0, 10), Ok(b"c".to_vec()));
     assert_eq!(guest.read(0, 10), Err(29));
     let end = guest.world.finish();
-    assert!(end.stdin_from_terminal_read);
-    assert_eq!(end.stdin_bytes, 3);
+    assert!(end.stdin_terminal_seen);
+    assert_eq!((end.stdin_bytes, end.stdin_end), (3, InputEnd::Failed));
+
+    // A poll alone shows when input arrives.
+    let mut guest = Guest::with(host());
+    guest.world.set_stdin_terminal(true);
+    guest.subscribe_fd(0, 1, 0);
+    assert_eq!(guest.poll(1), Ok(Err(Wait::Stdin)));
+    assert!(guest.world.finish().stdin_terminal_seen);
 
     // What was not read is not counted.
     let mut guest = Guest::with(WorldConfig { stdin: "first\nsecond\n".into(), ..config() });
@@ -1183,7 +1398,14 @@ fn input_of_a_terminal_and_its_errors() {
     assert_eq!(end.stdin_bytes, 4);
     let mut other = Guest::with(WorldConfig { stdin: "firs".into(), ..config() });
     assert_eq!(other.read(0, 100), Ok(b"firs".to_vec()));
-    assert_eq!(other.world.finish().stdin_sha256, end.stdin_sha256);
+    let whole = other.world.finish();
+    assert_eq!(
+        (whole.stdin_sha256, whole.stdin_end, end.stdin_end),
+        (end.stdin_sha256, InputEnd::NotSeen, InputEnd::NotSeen)
+    );
+    let mut other = Guest::with(WorldConfig { stdin: "firs".into(), ..config() });
+    assert_eq!((other.read(0, 100), other.read(0, 100)), (Ok(b"firs".to_vec()), Ok(Vec::new())));
+    assert_eq!(other.world.finish().stdin_end, InputEnd::Seen);
 }
 
 // --- clocks, polls, randomness, process ---
@@ -1361,7 +1583,9 @@ fn randomness_follows_the_seed() {
 #[test]
 fn the_process_and_its_sockets() {
     let mut guest = Guest::new();
-    assert_eq!(guest.world.proc_exit(&mut guest.mem, 3), Err(Fault::Stop(Stop::Exit(3))));
+    for (code, seen) in [(3, 3), (255, 255), (256, 0), (u32::MAX, 255)] {
+        assert_eq!(guest.world.proc_exit(&mut guest.mem, code), Err(Fault::Stop(Stop::Exit(seen))));
+    }
     assert_eq!(code(guest.world.proc_raise(&mut guest.mem, 6)), NOTSUP);
     assert_eq!(code(guest.world.sched_yield(&mut guest.mem)), 0);
     for (fd, expected) in [(0, NOTSOCK), (3, NOTSOCK), (50, BADF)] {

@@ -7,7 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::abi::{self, Errno, Filestat, Filetype, Iovecs};
+use super::content::{Chunks, Content};
+use super::host::{HostFound, HostGrant, HostKind, HostPath, HostPlace, HostRoot, Hosts};
+use super::price;
 use super::quota::{Ledger, Quotas};
+use super::{Fault, Stop};
+use crate::stream::Stream;
 
 /// Longest path, in bytes. Longer ones are [`Errno::Nametoolong`].
 pub(crate) const MAX_PATH_BYTES: u32 = 4096;
@@ -20,6 +25,9 @@ pub(crate) const MAX_TARGET_BYTES: u32 = 4096;
 pub(crate) const MAX_DEPTH: usize = 64;
 /// Symbolic links followed for one path. More is [`Errno::Loop`].
 const MAX_HOPS: u32 = 40;
+/// Bytes of one path and of the targets of all links it leads through. More is [`Errno::Nametoolong`]: with links of
+/// thousands of names each, one look-up would take as long as a million honest ones.
+const MAX_WALK_BYTES: usize = 16 << 10;
 
 /// What a node takes of the memory quota besides its contents, in bytes.
 pub(crate) const NODE_BYTES: u64 = 192;
@@ -28,44 +36,57 @@ pub(crate) const ENTRY_BYTES: u64 = 64;
 /// What one entry of a listing takes of the memory quota besides its letters, in bytes.
 const LISTED_BYTES: u64 = 48;
 
-/// A file grows by doubling up to this capacity and by an eighth above it, so that little is held in reserve.
-const DOUBLING_BYTES: u64 = 1 << 20;
-/// Capacity that a shrinking file may keep, in bytes.
-const KEPT_BYTES: u64 = 4096;
-
 /// A node's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(usize);
 
 /// The root directory.
 pub(crate) const ROOT: NodeId = NodeId(0);
+/// The directory `/dev`, which is filled when somebody looks into it.
+const DEVICES: NodeId = NodeId(1);
 
 /// What a node is.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Directory(Directory),
     File(Content),
+    Device(Device),
+    /// A file of the host, by the number of its grant.
+    Granted(usize),
     /// A symbolic link and its target.
     Link(Arc<str>),
 }
 
-/// The bytes of a file.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    /// Given by the host, never changed and not charged to the script.
-    Shared(Arc<[u8]>),
-    /// Written by the script.
-    Owned(Vec<u8>),
+/// What a device node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// Takes everything and gives nothing.
+    Null,
+    /// Takes everything and gives zeros.
+    Zero,
+    /// Takes nothing ([`Errno::Nospc`]) and gives zeros.
+    Full,
+    /// Takes everything and gives what `random_get` would.
+    Random,
+    /// Standard input, under one more descriptor.
+    Input,
+    /// Standard output or error, under one more descriptor.
+    Output(Stream),
 }
 
-impl Content {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-}
+/// What lies in `/dev` and `/dev/fd`.
+const DEVICE_NAMES: [(&str, Device); 8] = [
+    ("full", Device::Full),
+    ("null", Device::Null),
+    ("random", Device::Random),
+    ("stderr", Device::Output(Stream::Stderr)),
+    ("stdin", Device::Input),
+    ("stdout", Device::Output(Stream::Stdout)),
+    ("urandom", Device::Random),
+    ("zero", Device::Zero),
+];
+const STREAM_NAMES: [(&str, Device); 3] =
+    [("0", Device::Input), ("1", Device::Output(Stream::Stdout)), ("2", Device::Output(Stream::Stderr))];
 
 /// Names in a directory, sorted by their bytes.
 #[derive(Clone, Debug)]
@@ -73,6 +94,14 @@ pub(crate) struct Directory {
     /// The directory above; the root and a removed directory are their own.
     parent: NodeId,
     entries: BTreeMap<Arc<str>, Entry>,
+    /// Where on the host the names are that are not among the entries.
+    host: Option<HostPath>,
+}
+
+impl Directory {
+    fn new(parent: NodeId) -> Self {
+        Self { parent, entries: BTreeMap::new(), host: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,10 +128,8 @@ pub(crate) struct Node {
     links: u64,
     /// Descriptors that refer to it.
     opens: u64,
-    /// Bytes taken of the memory quota.
+    /// Bytes taken of the memory quota, contents not counted.
     held: u64,
-    /// Capacity of the contents, as far as the quota knows; part of `held`.
-    capacity: u64,
     /// Whether it is counted among the files written.
     written: bool,
 }
@@ -111,7 +138,8 @@ impl Node {
     pub(crate) fn filetype(&self) -> Filetype {
         match self.kind {
             Kind::Directory(_) => Filetype::Directory,
-            Kind::File(_) => Filetype::RegularFile,
+            Kind::File(_) | Kind::Granted(_) => Filetype::RegularFile,
+            Kind::Device(_) => Filetype::CharacterDevice,
             Kind::Link(_) => Filetype::SymbolicLink,
         }
     }
@@ -122,12 +150,23 @@ impl Node {
 
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        let len = match &self.kind {
-            Kind::Directory(_) => 0,
-            Kind::File(content) => content.bytes().len(),
-            Kind::Link(target) => target.len(),
-        };
-        u64::try_from(len).unwrap_or(u64::MAX)
+        match &self.kind {
+            Kind::Directory(_) | Kind::Device(_) | Kind::Granted(_) => 0,
+            Kind::File(content) => content.len(),
+            Kind::Link(target) => u64::try_from(target.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Bytes taken of the memory quota.
+    fn held(&self) -> u64 {
+        match &self.kind {
+            Kind::File(Content::Owned(chunks)) => self.held.saturating_add(chunks.held()),
+            Kind::Directory(_)
+            | Kind::File(Content::Shared(_))
+            | Kind::Device(_)
+            | Kind::Granted(_)
+            | Kind::Link(_) => self.held,
+        }
     }
 
     pub(crate) fn filestat(&self) -> Filestat {
@@ -145,19 +184,33 @@ impl Node {
     fn directory(&self) -> Result<&Directory, Errno> {
         match &self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 
     fn directory_mut(&mut self) -> Result<&mut Directory, Errno> {
         match &mut self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
         }
     }
 }
 
+/// A directory, of the tree or below a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    Node(NodeId),
+    Host(HostPath),
+}
+
 /// Where a path leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Where {
+    Memory(Place),
+    Host(HostPlace),
+}
+
+/// Where a path leads that ends in the tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// The directory that holds, or would hold, the name.
@@ -197,28 +250,53 @@ pub(crate) struct Listed {
 }
 
 /// All nodes and the account of what they hold.
-#[derive(Clone, Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Option<Node>>,
     free: Vec<usize>,
     next_inode: u64,
     pub(crate) ledger: Ledger,
+    pub(crate) hosts: Hosts,
 }
 
 impl Tree {
     /// The tree every run starts with; `now` is in nanoseconds since 1970.
-    pub(crate) fn new(quotas: Quotas, now: u64) -> Self {
-        let mut tree = Self { nodes: Vec::new(), free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas) };
-        let root = Kind::Directory(Directory { parent: ROOT, entries: BTreeMap::new() });
+    /// With `live`, files of the host show their own times.
+    pub(crate) fn new(quotas: Quotas, now: u64, live: bool) -> Self {
+        let nodes = Vec::with_capacity(16);
+        let hosts = Hosts::new((!live).then_some(now));
+        let mut tree = Self { nodes, free: Vec::new(), next_inode: 1, ledger: Ledger::new(quotas), hosts };
+        let root = Kind::Directory(Directory::new(ROOT));
         tree.insert(root, false, 0, now);
-        for (path, writable) in
-            [("/script", false), ("/home", false), ("/home/script", true), ("/tmp", true), ("/out", true)]
-        {
-            // Nothing can be in the way of the first five directories.
+        for (path, writable) in [
+            ("/dev", false),
+            ("/script", false),
+            ("/home", false),
+            ("/home/script", true),
+            ("/tmp", true),
+            ("/out", true),
+        ] {
+            // Nothing can be in the way of the first directories.
             let made = tree.place_directory(path, Some(writable), now);
             debug_assert!(made.is_ok());
+            debug_assert!(path != "/dev" || made == Ok(DEVICES));
         }
         tree
+    }
+
+    /// Fills `/dev` before it is looked into, if nobody did: most runs never do, and the nodes take time to make.
+    fn fill_devices(&mut self, directory: NodeId) -> Result<(), Errno> {
+        if directory != DEVICES || !self.node(DEVICES)?.directory()?.entries.is_empty() {
+            return Ok(());
+        }
+        let now = self.node(DEVICES)?.modified;
+        let streams = self.place_directory("/dev/fd", Some(false), now)?;
+        for (directory, names) in [(DEVICES, DEVICE_NAMES.as_slice()), (streams, STREAM_NAMES.as_slice())] {
+            for (name, device) in names {
+                let node = self.insert(Kind::Device(*device), false, 0, now);
+                self.attach(directory, name, node, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a read-only file of the host at an absolute path; the directories on the way are made.
@@ -236,6 +314,39 @@ impl Tree {
         self.attach(parent, name, node, false)
     }
 
+    /// Shows a grant in the tree. A directory that is there already keeps its names, and shows those of the host beside
+    /// them; below it, nothing can be changed then but by the grant.
+    ///
+    /// # Errors
+    /// [`Errno::Exist`] if something is in the way, or as a script would get for such a path.
+    pub(crate) fn place_grant(&mut self, grant: HostGrant, now: u64) -> Result<(), Errno> {
+        let HostGrant { guest, writable, root } = grant;
+        let depth = guest.split('/').filter(|name| !name.is_empty()).count();
+        if let HostRoot::File(_) = root {
+            let (directory, name) = guest.rsplit_once('/').ok_or(Errno::Inval)?;
+            let parent = self.place_directory(directory, None, now)?;
+            check_name(name)?;
+            if self.entry(parent, name)?.is_some() {
+                return Err(Errno::Exist);
+            }
+            // The number of the grant is known only when it has been taken.
+            let node = self.insert(Kind::Granted(usize::MAX), false, 0, now);
+            let number = self.hosts.add(root, writable, node, depth)?;
+            self.node_mut(node)?.kind = Kind::Granted(number);
+            return self.attach(parent, name, node, false);
+        }
+        let node = self.place_directory(guest.trim_end_matches('/'), None, now)?;
+        if self.node(node)?.directory()?.host.as_ref().is_some_and(|host| host.parent().is_none()) {
+            return Err(Errno::Exist);
+        }
+        let path = HostPath::root(self.hosts.add(root, writable, node, depth)?);
+        self.hosts.nodes.insert(path.clone(), node);
+        let node = self.node_mut(node)?;
+        node.writable = false;
+        node.directory_mut()?.host = Some(path);
+        Ok(())
+    }
+
     /// The directory at an absolute path, made if necessary: writable if told so or if the one above is.
     fn place_directory(&mut self, path: &str, writable: Option<bool>, now: u64) -> Result<NodeId, Errno> {
         let mut current = ROOT;
@@ -251,8 +362,14 @@ impl Tree {
                 Some(entry) => entry.node,
                 None => {
                     let writable = writable.unwrap_or(self.node(current)?.writable);
-                    let made = Kind::Directory(Directory { parent: current, entries: BTreeMap::new() });
-                    let node = self.insert(made, writable, 0, now);
+                    // On the way to a grant inside of another one, the names of the outer one stay in sight.
+                    let above = self.node(current)?.directory()?.host.as_ref();
+                    let host = above.map(|host| host.join(name)).transpose()?;
+                    let made = Kind::Directory(Directory { host: host.clone(), ..Directory::new(current) });
+                    let node = self.insert(made, writable && host.is_none(), 0, now);
+                    if let Some(host) = host {
+                        self.hosts.nodes.insert(host, node);
+                    }
                     self.attach(current, name, node, false)?;
                     node
                 }
@@ -289,7 +406,6 @@ impl Tree {
             links: u64::from(inode == 1),
             opens: 0,
             held,
-            capacity: 0,
             written: false,
         };
         match self.free.pop() {
@@ -311,7 +427,7 @@ impl Tree {
     fn sweep(&mut self, id: NodeId) {
         let Some(slot) = self.nodes.get_mut(id.0) else { return };
         if let Some(node) = slot.take_if(|node| node.links == 0 && node.opens == 0) {
-            self.ledger.release(node.held);
+            self.ledger.release(node.held());
             self.free.push(id.0);
         }
     }
@@ -393,6 +509,17 @@ impl Tree {
         if node.writable { Ok(()) } else { Err(Errno::Rofs) }
     }
 
+    /// Whether a node is not a grant, nor on the way to one inside of another.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`].
+    fn check_no_grant(&self, id: NodeId) -> Result<(), Errno> {
+        match &self.node(id)?.kind {
+            Kind::Directory(Directory { host: Some(_), .. }) | Kind::Granted(_) => Err(Errno::Busy),
+            Kind::Directory(_) | Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Ok(()),
+        }
+    }
+
     /// Whether a name can be made at a place.
     ///
     /// # Errors
@@ -427,7 +554,7 @@ impl Tree {
         if place.slash && place.node.is_none() {
             return Err(Errno::Isdir);
         }
-        let node = self.create(place, Kind::File(Content::Owned(Vec::new())), 0, now)?;
+        let node = self.create(place, Kind::File(Content::Owned(Chunks::default())), 0, now)?;
         self.count_written(node);
         Ok(node)
     }
@@ -441,8 +568,7 @@ impl Tree {
         if self.depth(place.parent)? >= MAX_DEPTH {
             return Err(Errno::Nametoolong);
         }
-        let directory = Directory { parent: place.parent, entries: BTreeMap::new() };
-        self.create(place, Kind::Directory(directory), 0, now)
+        self.create(place, Kind::Directory(Directory::new(place.parent)), 0, now)
     }
 
     /// Makes a symbolic link.
@@ -504,6 +630,7 @@ impl Tree {
             return Err(Errno::Inval);
         }
         self.check_changeable(place.parent)?;
+        self.check_no_grant(place.existing()?)?;
         if !empty {
             return Err(Errno::Notempty);
         }
@@ -521,6 +648,10 @@ impl Tree {
         }
         self.check_changeable(from.parent)?;
         self.check_changeable(to.parent)?;
+        self.check_no_grant(moved)?;
+        if let Some(target) = to.node {
+            self.check_no_grant(target)?;
+        }
         let is_directory = self.node(moved)?.is_directory();
         if !is_directory && (from.slash || to.slash) {
             return Err(Errno::Notdir);
@@ -533,15 +664,18 @@ impl Tree {
                 Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
                 Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
                 Kind::Directory(_) => {}
-                Kind::File(_) | Kind::Link(_) if is_directory => return Err(Errno::Notdir),
-                Kind::File(_) | Kind::Link(_) => {}
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) if is_directory => {
+                    return Err(Errno::Notdir);
+                }
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => {}
             }
         }
         if is_directory {
             if self.is_within(to.parent, moved)? {
                 return Err(Errno::Inval);
             }
-            if self.depth(to.parent)?.saturating_add(self.height(moved)?) > MAX_DEPTH {
+            let height = self.height(moved)?;
+            if self.depth(to.parent)?.saturating_add(height) > MAX_DEPTH {
                 return Err(Errno::Nametoolong);
             }
         }
@@ -586,17 +720,20 @@ impl Tree {
     }
 
     /// Directories below each other at and under this one.
-    fn height(&self, directory: NodeId) -> Result<usize, Errno> {
+    fn height(&mut self, directory: NodeId) -> Result<usize, Errno> {
         let mut highest = 0;
+        let mut seen = 0_u64;
         let mut left = vec![(directory, 1_usize)];
         while let Some((id, height)) = left.pop() {
             highest = highest.max(height);
             for entry in self.node(id)?.directory()?.entries.values() {
+                seen = seen.saturating_add(1);
                 if self.node(entry.node)?.is_directory() {
                     left.push((entry.node, height.saturating_add(1)));
                 }
             }
         }
+        self.ledger.spend(price::NAME.saturating_mul(seen));
         Ok(highest)
     }
 
@@ -623,29 +760,30 @@ impl Tree {
     ///
     /// # Errors
     /// [`Errno::Noent`], [`Errno::Notdir`], [`Errno::Loop`], [`Errno::Nametoolong`], [`Errno::Perm`].
-    pub(crate) fn resolve(&self, base: NodeId, path: &str, follow: bool) -> Result<Place, Errno> {
+    pub(crate) fn resolve(&mut self, base: &Spot, path: &str, follow: bool) -> Result<Where, Errno> {
         if path.is_empty() {
             return Err(Errno::Noent);
         }
         if path.starts_with('/') {
             return Err(Errno::Perm);
         }
-        self.node(base)?.directory()?;
-        let mut current = base;
+        if let Spot::Node(node) = base {
+            self.node(*node)?.directory()?;
+        }
+        let from_root = *base == Spot::Node(ROOT);
+        let mut current = base.clone();
         let mut hops = 0_u32;
-        // What is left to walk: the path, and on top of it the targets of links that are being followed. A rest of
-        // slashes stays, as it says that only a directory fits.
-        let mut left = vec![path];
-        while let Some(name) = next_name(&mut left) {
+        let mut walk = Walk::new(path);
+        while let Some(name) = walk.next() {
+            self.ledger.spend(price::NAME);
+            let name: &str = &name;
             match name {
                 "." => continue,
                 ".." => {
-                    if current == base {
-                        if base != ROOT {
-                            return Err(Errno::Perm);
-                        }
-                    } else {
-                        current = self.node(current)?.directory()?.parent;
+                    if current != *base {
+                        current = self.above(&current)?;
+                    } else if !from_root {
+                        return Err(Errno::Perm);
                     }
                     continue;
                 }
@@ -654,61 +792,173 @@ impl Tree {
             if name.len() > MAX_NAME_BYTES {
                 return Err(Errno::Nametoolong);
             }
-            let last = left.iter().all(|rest| rest.bytes().all(|byte| byte == b'/'));
-            let slash = last && left.iter().any(|rest| !rest.is_empty());
-            let found = self.entry(current, name)?.map(|entry| entry.node);
-            let place = |node| Place { parent: current, name: name.into(), node, slash };
-            let Some(node) = found else {
-                return if last { Ok(place(None)) } else { Err(Errno::Noent) };
-            };
-            match &self.node(node)?.kind {
-                Kind::Directory(_) if last => return Ok(place(Some(node))),
-                Kind::Directory(_) => current = node,
-                Kind::File(_) if last && !slash => return Ok(place(Some(node))),
-                Kind::File(_) => return Err(Errno::Notdir),
-                Kind::Link(_) if last && !slash && !follow => return Ok(place(Some(node))),
-                Kind::Link(target) => {
-                    hops = hops.saturating_add(1);
-                    if hops > MAX_HOPS {
-                        return Err(Errno::Loop);
+            let last = walk.is_done();
+            let slash = last && walk.slash;
+            let target = match self.find(&current, name)? {
+                Found::Nothing(Spot::Node(parent)) if last => {
+                    return Ok(Where::Memory(Place { parent, name: name.into(), node: None, slash }));
+                }
+                Found::Nothing(Spot::Host(at)) if last => {
+                    return Ok(Where::Host(HostPlace { at, named: true, found: None, slash }));
+                }
+                Found::Nothing(_) => return Err(Errno::Noent),
+                Found::Node { parent, node, name: found } => {
+                    // A grant that was reached on another way lies elsewhere in the tree.
+                    if found.is_empty() && !from_root {
+                        return Err(Errno::Perm);
                     }
-                    if target.starts_with('/') {
-                        if base != ROOT {
-                            return Err(Errno::Perm);
+                    let place = || Ok(Where::Memory(Place { parent, name: found.into(), node: Some(node), slash }));
+                    match &self.node(node)?.kind {
+                        Kind::Directory(_) if last => return place(),
+                        Kind::Directory(_) => {
+                            current = Spot::Node(node);
+                            continue;
                         }
-                        current = ROOT;
+                        Kind::Granted(grant) if last && !slash => {
+                            let at = HostPath::root(*grant);
+                            let found = self.hosts.look(&at, &mut self.ledger)?;
+                            return Ok(Where::Host(HostPlace { at, named: true, found, slash }));
+                        }
+                        Kind::File(_) | Kind::Device(_) if last && !slash => return place(),
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) => return Err(Errno::Notdir),
+                        Kind::Link(_) if last && !slash && !follow => return place(),
+                        Kind::Link(target) => target.clone(),
                     }
-                    left.push(target);
+                }
+                Found::Host(at, found) => {
+                    let place = |at| Ok(Where::Host(HostPlace { at, named: true, found: Some(found), slash }));
+                    match found.kind {
+                        HostKind::Directory if last => return place(at),
+                        HostKind::Directory => {
+                            current = self.spot(at);
+                            continue;
+                        }
+                        HostKind::File | HostKind::Other if last && !slash => return place(at),
+                        HostKind::File | HostKind::Other => return Err(Errno::Notdir),
+                        HostKind::Link if last && !slash && !follow => return place(at),
+                        HostKind::Link => self.hosts.read_link(&at)?,
+                    }
+                }
+            };
+            hops = hops.saturating_add(1);
+            if hops > MAX_HOPS {
+                return Err(Errno::Loop);
+            }
+            walk.follow(target)?;
+        }
+        Ok(match current {
+            Spot::Node(node) => {
+                Where::Memory(Place { parent: node, name: String::new(), node: Some(node), slash: true })
+            }
+            Spot::Host(at) => {
+                let found = self.hosts.look(&at, &mut self.ledger)?;
+                Where::Host(HostPlace { at, named: false, found, slash: true })
+            }
+        })
+    }
+
+    /// Looks for a name in a directory: among the nodes, and then on the host.
+    fn find<'a>(&mut self, directory: &Spot, name: &'a str) -> Result<Found<'a>, Errno> {
+        let at = match directory {
+            Spot::Node(parent) => {
+                let parent = *parent;
+                self.fill_devices(parent)?;
+                let directory = self.node(parent)?.directory()?;
+                match (directory.entries.get(name), &directory.host) {
+                    (Some(entry), _) => return Ok(Found::Node { parent, node: entry.node, name }),
+                    (None, None) => return Ok(Found::Nothing(Spot::Node(parent))),
+                    (None, Some(host)) => host.join(name)?,
                 }
             }
-        }
-        Ok(Place { parent: current, name: String::new(), node: Some(current), slash: true })
+            Spot::Host(at) => at.join(name)?,
+        };
+        let Some(found) = self.hosts.look(&at, &mut self.ledger)? else {
+            return Ok(Found::Nothing(Spot::Host(at)));
+        };
+        Ok(match self.hosts.protected(&at, &found) {
+            Some(node) => Found::Node { parent: node, node, name: "" },
+            None => Found::Host(at, found),
+        })
+    }
+
+    /// A place of the host, as the node that stands for it where there is one.
+    fn spot(&self, at: HostPath) -> Spot {
+        self.hosts.nodes.get(&at).map_or(Spot::Host(at), |node| Spot::Node(*node))
+    }
+
+    /// The directory above; the root's is the root.
+    fn above(&self, spot: &Spot) -> Result<Spot, Errno> {
+        Ok(match spot {
+            Spot::Node(node) => Spot::Node(self.node(*node)?.directory()?.parent),
+            // The place of a grant itself is always a node.
+            Spot::Host(at) => self.spot(at.parent().ok_or(Errno::Io)?),
+        })
     }
 
     /// The names in a directory as they are now.
     ///
     /// # Errors
-    /// [`Errno::Nomem`] when the memory quota has no room for it.
-    pub(crate) fn list(&mut self, id: NodeId) -> Result<Listing, Errno> {
-        let directory = self.node(id)?.directory()?;
-        let held = directory
-            .entries
-            .keys()
-            .fold(LISTED_BYTES.saturating_mul(2), |sum, name| sum.saturating_add(listed_bytes(name)));
-        if held > self.ledger.room() {
-            return Err(Errno::Nomem);
+    /// [`Errno::Nomem`] when the memory quota has no room for it, [`Stop::HostMemory`] when the host has none.
+    pub(crate) fn list(&mut self, spot: &Spot) -> Result<Listing, Fault> {
+        if let Spot::Node(node) = spot {
+            self.fill_devices(*node)?;
         }
+        let (inode, above, host) = match spot {
+            Spot::Node(id) => {
+                let directory = self.node(*id)?.directory()?;
+                (self.node(*id)?.inode, Spot::Node(directory.parent), directory.host.clone())
+            }
+            Spot::Host(at) => (self.host_inode(at)?, self.above(spot)?, Some(at.clone())),
+        };
+        let above = match above {
+            Spot::Node(id) => self.node(id)?.inode,
+            Spot::Host(at) => self.host_inode(&at)?,
+        };
+        let on_host = match host {
+            // Where nothing is on the host, there is only what leads to another grant.
+            Some(at) => match self.hosts.list(&at, &mut self.ledger) {
+                Err(Errno::Noent | Errno::Notdir) if matches!(spot, Spot::Node(_)) => Vec::new(),
+                listed => listed?,
+            },
+            None => Vec::new(),
+        };
         let mut entries = Vec::new();
-        entries.try_reserve_exact(directory.entries.len().saturating_add(2)).map_err(|_| Errno::Nomem)?;
-        for (name, node) in [(".", id), ("..", directory.parent)] {
-            entries.push(Listed { name: name.into(), inode: self.node(node)?.inode, filetype: Filetype::Directory });
+        let of_node = match spot {
+            Spot::Node(id) => Some(self.node(*id)?.directory()?),
+            Spot::Host(_) => None,
+        };
+        let most = of_node.map_or(0, |directory| directory.entries.len()).saturating_add(on_host.len());
+        entries.try_reserve_exact(most.saturating_add(2)).map_err(|_| Stop::HostMemory)?;
+        for (name, inode) in [(".", inode), ("..", above)] {
+            entries.push(Listed { name: name.into(), inode, filetype: Filetype::Directory });
         }
-        for (name, entry) in &directory.entries {
+        for (name, entry) in of_node.iter().flat_map(|directory| &directory.entries) {
             let node = self.node(entry.node)?;
             entries.push(Listed { name: name.clone(), inode: node.inode, filetype: node.filetype() });
         }
-        self.ledger.hold(held)?;
+        let of_host = on_host
+            .into_iter()
+            .filter(|(name, ..)| of_node.is_none_or(|directory| !directory.entries.contains_key(name)));
+        let nodes = entries.len();
+        entries.extend(of_host.map(|(name, inode, filetype)| Listed { name, inode, filetype }));
+        if entries.len() > nodes
+            && let Some(names) = entries.get_mut(2..)
+        {
+            names.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        }
+        // Letters of `.` and `..` are not counted, as they are not kept.
+        let held = entries
+            .iter()
+            .skip(2)
+            .fold(LISTED_BYTES.saturating_mul(2), |sum, listed| sum.saturating_add(listed_bytes(&listed.name)));
+        self.ledger.hold(held).map_err(|_| Errno::Nomem)?;
+        self.ledger.spend(price::NAME.saturating_mul(u64::try_from(entries.len()).unwrap_or(u64::MAX)));
         Ok(Listing { entries, held })
+    }
+
+    fn host_inode(&mut self, at: &HostPath) -> Result<u64, Errno> {
+        let found = self.hosts.look(at, &mut self.ledger)?.ok_or(Errno::Noent)?;
+        Ok(self.hosts.filestat(&found, &mut self.ledger)?.inode)
     }
 
     /// Gives back what a listing took.
@@ -726,21 +976,28 @@ impl Tree {
         }
     }
 
-    /// The node, its bytes to change, and the ledger.
-    fn owned(&mut self, id: NodeId) -> Result<(Owned<'_>, &mut Ledger), Errno> {
+    /// The bytes of a file to change, and the ledger.
+    fn owned(&mut self, id: NodeId) -> Result<(&mut Chunks, &mut Ledger), Errno> {
         let node = self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)?;
         if !node.writable {
             return Err(Errno::Rofs);
         }
-        let Kind::File(Content::Owned(bytes)) = &mut node.kind else { return Err(Errno::Badf) };
-        Ok((Owned { bytes, held: &mut node.held, capacity: &mut node.capacity }, &mut self.ledger))
+        match &mut node.kind {
+            Kind::File(Content::Owned(chunks)) => Ok((chunks, &mut self.ledger)),
+            Kind::File(Content::Shared(_))
+            | Kind::Directory(_)
+            | Kind::Device(_)
+            | Kind::Granted(_)
+            | Kind::Link(_) => Err(Errno::Badf),
+        }
     }
 
     /// Writes ranges of guest memory into a file and says how many bytes fitted: fewer than asked for when a quota
     /// ends in the middle.
     ///
     /// # Errors
-    /// [`Errno::Nospc`] when not one byte fits, [`Errno::Fbig`] past the largest size, [`Errno::Rofs`].
+    /// [`Errno::Nospc`] when not one byte fits, [`Errno::Fbig`] past the largest size, [`Errno::Rofs`];
+    /// [`Stop::HostMemory`].
     pub(crate) fn write(
         &mut self,
         id: NodeId,
@@ -748,35 +1005,35 @@ impl Tree {
         mem: &[u8],
         ranges: &Iovecs,
         now: u64,
-    ) -> Result<u64, Errno> {
-        let (mut file, ledger) = self.owned(id)?;
+    ) -> Result<u64, Fault> {
+        if let Kind::Device(device) = self.node(id)?.kind {
+            return match device {
+                Device::Full if ranges.total() > 0 => Err(Errno::Nospc.into()),
+                Device::Null | Device::Zero | Device::Full | Device::Random => Ok(ranges.total()),
+                Device::Input | Device::Output(_) => Err(Errno::Badf.into()),
+            };
+        }
+        let (chunks, ledger) = self.owned(id)?;
         if ranges.total() == 0 {
             return Ok(0);
         }
         let below_largest = ledger.largest_file().saturating_sub(offset);
         if below_largest == 0 {
-            return Err(Errno::Fbig);
+            return Err(Errno::Fbig.into());
         }
-        let below_quota = file.capacity.saturating_add(ledger.room()).saturating_sub(offset);
-        let count = ranges.total().min(below_largest).min(below_quota).min(ledger.writable_bytes());
-        if count == 0 {
-            return Err(Errno::Nospc);
-        }
-        file.reserve(ledger, offset.saturating_add(count))?;
-        let mut position = usize::try_from(offset).map_err(|_| Errno::Fbig)?;
-        if file.bytes.len() < position {
-            file.bytes.resize(position, 0);
-        }
-        let mut left = count;
+        let most = ranges.total().min(below_largest).min(ledger.writable_bytes());
+        let mut count = 0_u64;
         for (pointer, len) in ranges.iter() {
-            let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
-            left = left.saturating_sub(u64::from(len));
-            let source = abi::slice(mem, pointer, len)?;
-            let (over, beyond) = source.split_at(file.bytes.len().saturating_sub(position).min(source.len()));
-            let end = position.saturating_add(over.len());
-            file.bytes.get_mut(position..end).ok_or(Errno::Io)?.copy_from_slice(over);
-            file.bytes.extend_from_slice(beyond);
-            position = position.saturating_add(source.len());
+            let len = u32::try_from(most.saturating_sub(count).min(u64::from(len))).unwrap_or(len);
+            let bytes = abi::slice(mem, pointer, len)?;
+            let written = chunks.write(offset.saturating_add(count), bytes, ledger)?;
+            count = count.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+            if written < bytes.len() {
+                break;
+            }
+        }
+        if count == 0 {
+            return Err(Errno::Nospc.into());
         }
         ledger.count_written(count);
         self.count_written(id);
@@ -784,25 +1041,42 @@ impl Tree {
         Ok(count)
     }
 
-    /// Sets the size of a file; new bytes are zero and count in full.
+    /// Sets the size of a file. New bytes are zero and take no memory until they are written.
     ///
     /// # Errors
-    /// [`Errno::Fbig`], [`Errno::Nospc`], [`Errno::Rofs`].
+    /// [`Errno::Fbig`] past the memory quota, [`Errno::Rofs`], [`Errno::Inval`] for a device.
     pub(crate) fn resize(&mut self, id: NodeId, size: u64, now: u64) -> Result<(), Errno> {
-        let (mut file, ledger) = self.owned(id)?;
+        if let Kind::Device(_) = self.node(id)?.kind {
+            return Err(Errno::Inval);
+        }
+        let (chunks, ledger) = self.owned(id)?;
         if size > ledger.largest_file() {
             return Err(Errno::Fbig);
         }
-        let len = usize::try_from(size).map_err(|_| Errno::Fbig)?;
-        if len > file.bytes.len() {
-            file.reserve(ledger, size)?;
-            file.bytes.resize(len, 0);
-        } else {
-            file.bytes.truncate(len);
-            file.shrink(ledger);
-        }
+        chunks.resize(size, ledger);
         self.count_written(id);
         self.touch(id, now);
+        Ok(())
+    }
+
+    /// Sets the times of a node, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`Errno::Rofs`].
+    pub(crate) fn set_times(
+        &mut self,
+        id: NodeId,
+        accessed: Option<u64>,
+        modified: Option<u64>,
+        now: u64,
+    ) -> Result<(), Errno> {
+        let node = self.node_mut(id)?;
+        if !node.writable {
+            return Err(Errno::Rofs);
+        }
+        node.accessed = accessed.unwrap_or(node.accessed);
+        node.modified = modified.unwrap_or(node.modified);
+        node.changed = now;
         Ok(())
     }
 
@@ -820,10 +1094,10 @@ impl Tree {
                     Ok(Kind::Directory(_)) => left.push((path, entry.node)),
                     Ok(Kind::File(Content::Shared(bytes))) => files.push((path, bytes.clone())),
                     Ok(Kind::File(Content::Owned(bytes))) => {
-                        let bytes = shared.entry(entry.node).or_insert_with(|| bytes.as_slice().into());
+                        let bytes = shared.entry(entry.node).or_insert_with(|| bytes.to_vec().into());
                         files.push((path, bytes.clone()));
                     }
-                    Ok(Kind::Link(_)) | Err(_) => {}
+                    Ok(Kind::Device(_) | Kind::Granted(_) | Kind::Link(_)) | Err(_) => {}
                 }
             }
         }
@@ -843,9 +1117,9 @@ impl Tree {
                 assert!(self.free.contains(&index));
                 continue;
             };
-            held += node.held;
-            if let Kind::File(Content::Owned(bytes)) = &node.kind {
-                assert!(bytes.len() as u64 <= node.capacity && node.capacity <= node.held);
+            held += node.held();
+            if let Kind::File(Content::Owned(chunks)) = &node.kind {
+                chunks.check();
             }
             let Kind::Directory(directory) = &node.kind else { continue };
             for (name, entry) in &directory.entries {
@@ -872,11 +1146,11 @@ impl Tree {
                 Kind::Directory(directory) => directory.entries.iter().find_map(|(name, entry)| {
                     let empty = match &self.node(entry.node).ok()?.kind {
                         Kind::Directory(below) => below.entries.is_empty(),
-                        Kind::File(_) | Kind::Link(_) => true,
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => true,
                     };
                     (entry.charged && empty).then(|| (NodeId(index), name.clone()))
                 }),
-                Kind::File(_) | Kind::Link(_) => None,
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => None,
             });
             match found {
                 Some((directory, name)) => assert!(self.detach(directory, &name, 0).is_ok()),
@@ -886,62 +1160,94 @@ impl Tree {
     }
 }
 
-/// The changeable part of a file.
-struct Owned<'a> {
-    bytes: &'a mut Vec<u8>,
-    held: &'a mut u64,
-    capacity: &'a mut u64,
+/// What a name in a directory leads to.
+enum Found<'a> {
+    /// Nothing: the directory, or the place on the host where it would be.
+    Nothing(Spot),
+    /// A node; without a name if it was found by what it is and not by what it is called.
+    Node { parent: NodeId, node: NodeId, name: &'a str },
+    /// Something on the host.
+    Host(HostPath, HostFound),
 }
 
-impl Owned<'_> {
-    /// Makes room for `size` bytes in all and takes it of the memory quota.
-    fn reserve(&mut self, ledger: &mut Ledger, size: u64) -> Result<(), Errno> {
-        let capacity = *self.capacity;
-        if size <= capacity {
-            return Ok(());
+/// What is left of a path that is being walked: the path, and on top of it the targets of links that are followed.
+struct Walk<'a> {
+    path: &'a str,
+    targets: Vec<(Arc<str>, usize)>,
+    /// Whether a slash comes after the last name, so that only a directory fits.
+    slash: bool,
+    /// Bytes of all texts so far.
+    bytes: usize,
+}
+
+/// One name of a path.
+enum Name<'a> {
+    Path(&'a str),
+    Target(Arc<str>, std::ops::Range<usize>),
+}
+
+impl std::ops::Deref for Name<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Path(name) => name,
+            Self::Target(text, range) => text.get(range.clone()).unwrap_or_default(),
         }
-        let spare = if capacity < DOUBLING_BYTES { capacity } else { capacity >> 3 };
-        let most = capacity.saturating_add(ledger.room());
-        if size > most {
-            return Err(Errno::Nospc);
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(path: &'a str) -> Self {
+        let names = path.trim_end_matches('/');
+        Self { path: names, targets: Vec::new(), slash: names.len() < path.len(), bytes: path.len() }
+    }
+
+    /// Puts the target of a link, which is relative, in front of what is left.
+    fn follow(&mut self, target: Arc<str>) -> Result<(), Errno> {
+        self.bytes = self.bytes.saturating_add(target.len());
+        if self.bytes > MAX_WALK_BYTES {
+            return Err(Errno::Nametoolong);
         }
-        let wanted = capacity.saturating_add(spare).max(size).min(most);
-        let more = wanted.saturating_sub(capacity);
-        let additional = usize::try_from(wanted).map_err(|_| Errno::Fbig)?.saturating_sub(self.bytes.len());
-        self.bytes.try_reserve_exact(additional).map_err(|_| Errno::Nospc)?;
-        ledger.hold(more)?;
-        *self.capacity = wanted;
-        *self.held = self.held.saturating_add(more);
+        if target.starts_with('/') {
+            return Err(Errno::Perm);
+        }
+        if self.is_done() && target.ends_with('/') {
+            self.slash = true;
+        }
+        self.targets.push((target, 0));
         Ok(())
     }
 
-    /// Gives back what a file that became shorter no longer needs.
-    fn shrink(&mut self, ledger: &mut Ledger) {
-        let len = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
-        let spare = self.capacity.saturating_sub(len);
-        if spare >= KEPT_BYTES || len == 0 {
-            self.bytes.shrink_to_fit();
-            *self.capacity = self.capacity.saturating_sub(spare);
-            *self.held = self.held.saturating_sub(spare);
-            ledger.release(spare);
+    /// Whether no name is left. There is one in every rest that is not only slashes.
+    fn is_done(&mut self) -> bool {
+        while let Some((text, at)) = self.targets.last() {
+            if text.get(*at..).unwrap_or_default().bytes().any(|byte| byte != b'/') {
+                return false;
+            }
+            self.targets.pop();
         }
+        self.path.is_empty()
     }
-}
 
-/// Takes the next name off the top. What is used up above it goes: only the slashes after the last name of all count.
-fn next_name<'a>(left: &mut Vec<&'a str>) -> Option<&'a str> {
-    while let Some(rest) = left.last_mut() {
-        let names = rest.trim_start_matches('/');
-        if names.is_empty() {
-            left.pop();
-            continue;
+    /// Takes the next name.
+    fn next(&mut self) -> Option<Name<'a>> {
+        if self.is_done() {
+            return None;
         }
-        let end = names.find('/').unwrap_or(names.len());
-        let (name, after) = names.split_at_checked(end)?;
-        *rest = after;
-        return Some(name);
+        let Some((text, at)) = self.targets.last_mut() else {
+            let names = self.path.trim_start_matches('/');
+            let (name, after) = names.split_at_checked(names.find('/').unwrap_or(names.len()))?;
+            self.path = after;
+            return Some(Name::Path(name));
+        };
+        let rest = text.get(*at..)?;
+        let start = at.saturating_add(rest.len().saturating_sub(rest.trim_start_matches('/').len()));
+        let names = text.get(start..)?;
+        let end = start.saturating_add(names.find('/').unwrap_or(names.len()));
+        *at = end;
+        Some(Name::Target(text.clone(), start..end))
     }
-    None
 }
 
 /// Whether a name of the host can be one of a file.

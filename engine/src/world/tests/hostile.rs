@@ -45,7 +45,7 @@ fn scatter_lists_are_bounded() {
 }
 
 /// A small generator, so that the test is the same every time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -55,7 +55,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         (self.roll() >> 11) % bound
     }
 
@@ -174,7 +174,11 @@ fn random_calls_neither_panic_nor_pass_a_quota() {
 
 /// Paths, lists and subscriptions where small pointers find them.
 fn refill(mem: &mut [u8], dice: &mut Dice) {
-    const PATHS: [&str; 20] = [
+    const PATHS: [&str; 24] = [
+        "dev",
+        "dev/null",
+        "dev/stdout",
+        "dev/urandom",
         "tmp/a",
         "tmp/b",
         "tmp/d",
@@ -318,4 +322,74 @@ fn arrive(
         call(world)?;
     }
     Ok(())
+}
+
+/// As above, with a directory of the host in the place of `/tmp`, which other names lead into and out of.
+#[test]
+fn random_calls_stay_in_a_grant() {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use cap_std::fs::Dir;
+
+    let mut successes: BTreeMap<u64, u64> = BTreeMap::new();
+    for round in 0..6 {
+        let host = ok(tempfile::tempdir());
+        let (inside, outside) = (host.path().join("inside"), host.path().join("outside"));
+        ok(fs::create_dir_all(inside.join("d")));
+        ok(fs::create_dir(&outside));
+        ok(fs::write(outside.join("a"), "kept"));
+        ok(symlink("../outside", inside.join("l")));
+        ok(symlink(&outside, inside.join("b")));
+        let root = HostRoot::Directory(Dir::from_std_file(ok(File::open(&inside))));
+        let quotas = Quotas { output: 1 << 30, bytes_written: 200_000, files: 20, descriptors: 12, memory: 60_000 };
+        let grants = vec![HostGrant { guest: "/tmp".into(), writable: true, root }];
+        let mut world = ok(World::new(WorldConfig { quotas, grants, ..config() }));
+        world.set_linear_bytes(SMALL as u64);
+        let mut dice = Dice(0xd1ce ^ round);
+        let mut mem = vec![0; SMALL];
+        for step in 0..8000_u64 {
+            if step % 20 == 0 {
+                mem[..5].copy_from_slice(b"tmp/a");
+                let _ = world.path_open(&mut mem, 3, 0, 0, 5, 1, READ | WRITE, 0, 0, 100);
+            }
+            refill(&mut mem, &mut dice);
+            let function = dice.below(46);
+            if call(&mut world, &mut mem, &mut dice, function).is_ok() {
+                *successes.entry(function).or_insert(0) += 1;
+            }
+            if step % 100 == 0 {
+                for fd in 0..12 {
+                    if let Ok(descriptor) = world.descriptors.remove(fd) {
+                        world.dispose(descriptor);
+                    }
+                }
+                world.descriptors = Descriptors::new(quotas.descriptors);
+                world.tree.check();
+            }
+            let ledger = &world.tree.ledger;
+            assert!(ledger.held() + SMALL as u64 <= quotas.memory && ledger.names() <= quotas.files);
+            assert!(ledger.bytes_written() <= quotas.bytes_written);
+        }
+        assert_eq!(ok(fs::read(outside.join("a"))), b"kept");
+        assert_eq!(ok(fs::read_dir(&outside)).count(), 1);
+        let (mut left, mut bytes) = (vec![inside], 0);
+        while let Some(dir) = left.pop() {
+            for entry in ok(fs::read_dir(dir)) {
+                let entry = ok(entry);
+                let meta = ok(fs::symlink_metadata(entry.path()));
+                if meta.is_dir() {
+                    left.push(entry.path());
+                } else if meta.is_file() {
+                    assert_eq!(meta.permissions().mode() & 0o7111, 0);
+                    bytes += meta.len();
+                }
+            }
+        }
+        assert!(bytes <= quotas.bytes_written, "{bytes}");
+    }
+    let working = [13, 14, 16, 19, 21, 23, 26, 27, 28, 29, 31, 32, 33, 34, 35, 36];
+    for function in working {
+        assert!(successes.get(&function).is_some_and(|count| *count > 5), "{function}: {successes:?}");
+    }
 }
