@@ -32,7 +32,8 @@ pub enum Access {
 /// in a live run), owners and modes are not told. New files have mode 0644, directories 0755, less the process's umask.
 ///
 /// Host files count against the limits like memory files: bytes written (with holes and growth by `ftruncate`), names
-/// made, descriptors, depth of directories. Not against memory, but for what has to be remembered of them. Renaming and
+/// made, descriptors, depth of directories; a file does not pass the process's own limit of file sizes (`EFBIG`). Not
+/// against memory, but for what has to be remembered of them. Renaming and
 /// hard links work within one grant (`EXDEV` otherwise). A new symbolic link must not be absolute or have `..` in its
 /// target (`EPERM`). A listing of more than 100,000 names is `EOVERFLOW`. `fsync` succeeds and does nothing.
 ///

@@ -39,6 +39,8 @@ const MAX_LISTED: usize = 100_000;
 /// Deepest place below a grant, in names. What lies deeper is [`Errno::Nametoolong`]: the system walks a whole path at
 /// each look, and a script can hang trees below each other.
 const MAX_HOST_DEPTH: usize = 128;
+/// What the operating system can name of a file, in bytes.
+const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
 /// What a remembered inode takes of the memory quota, in bytes.
 const INODE_BYTES: u64 = 64;
 
@@ -223,6 +225,8 @@ pub(crate) struct Hosts {
     seen: Option<Sha256>,
     /// Most names of one directory.
     pub(crate) most_listed: usize,
+    /// Largest size of a file, in bytes. Passing the limit of the process would end the process by a signal.
+    pub(crate) largest: u64,
 }
 
 /// The first number of a host inode: far from those of the tree.
@@ -240,6 +244,7 @@ impl Hosts {
             time,
             seen: None,
             most_listed: MAX_LISTED,
+            largest: MAX_SIZE,
         }
     }
 
@@ -259,7 +264,10 @@ impl Hosts {
                 (Root::File(Arc::new(file)), (meta.dev(), meta.ino()))
             }
         };
-        if !writable {
+        if writable {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+            self.largest = self.largest.min(limit.unwrap_or(MAX_SIZE));
+        } else {
             self.read_only.insert(id, node);
         }
         self.grants.push(Grant { root, writable, depth });
@@ -745,7 +753,7 @@ impl Hosts {
         ledger: &mut Ledger,
     ) -> Result<u64, Errno> {
         let (file, _) = self.file(id)?;
-        if i64::try_from(offset.saturating_add(ranges.total())).is_err() {
+        if offset.saturating_add(ranges.total()) > MAX_SIZE {
             return Ok(0);
         }
         let mut copied = 0_u64;
@@ -771,7 +779,8 @@ impl Hosts {
     /// hole that this makes counts as written.
     ///
     /// # Errors
-    /// [`Errno::Nospc`] when not one byte fits the quota, and those of the operating system.
+    /// [`Errno::Nospc`] when not one byte fits the quota, [`Errno::Fbig`] past the largest size, and those of the
+    /// operating system.
     pub(crate) fn write(
         &mut self,
         id: HostId,
@@ -789,11 +798,12 @@ impl Hosts {
         if ranges.total() == 0 {
             return Ok((0, offset));
         }
-        if i64::try_from(offset.saturating_add(ranges.total())).is_err() {
+        let below_largest = self.largest.saturating_sub(offset);
+        if below_largest == 0 {
             return Err(Errno::Fbig.into());
         }
         let hole = offset.saturating_sub(size);
-        let most = ledger.writable_bytes().saturating_sub(hole).min(ranges.total());
+        let most = ledger.writable_bytes().saturating_sub(hole).min(ranges.total()).min(below_largest);
         if most == 0 {
             return Err(Errno::Nospc.into());
         }
@@ -826,7 +836,7 @@ impl Hosts {
         if !self.grant(grant)?.writable {
             return Err(Errno::Rofs);
         }
-        if i64::try_from(size).is_err() {
+        if size > self.largest {
             return Err(Errno::Fbig);
         }
         let added = size.saturating_sub(self.size(id)?);

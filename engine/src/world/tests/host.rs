@@ -326,6 +326,11 @@ fn quotas_bind_on_the_host_too() {
     assert_eq!(guest.write(fd, &[1; 30]), Ok(10));
     assert_eq!(guest.write(fd, &[1; 30]), Err(NOSPC));
     assert_eq!(ok(fs::metadata(ground.path("inside/a"))).len(), 100);
+    // The limit of the process, past which it would get a signal.
+    guest.world.tree.hosts.largest = 50;
+    assert_eq!((set_size(&mut guest, 51), set_size(&mut guest, 45)), (FBIG, 0));
+    assert_eq!(guest.seek(fd, 50, 0), Ok(50));
+    assert_eq!(guest.write(fd, b"x"), Err(FBIG));
     // Names, counted as far as the script made them.
     assert_eq!((guest.mkdir("data/b"), guest.symlink("a", "data/c")), (0, 0));
     assert_eq!(
