@@ -108,6 +108,10 @@ impl From<PolicyError> for Failure {
                 ("unknown-policy", Some("choose one with `--policy moderate`".to_owned()))
             }
             PolicyError::Widens { .. } => ("policy-widened", None),
+            PolicyError::RefusesGrant { flag, .. } => (
+                "policy-refuses-grant",
+                Some(format!("leave `{flag}` out, or choose another policy, for example `--policy moderate`")),
+            ),
             PolicyError::RefusesLive { .. } => (
                 "policy-refuses-live",
                 Some("leave `--live` out, or choose another policy, for example `--policy moderate`".into()),

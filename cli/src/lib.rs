@@ -13,6 +13,7 @@ mod commands;
 mod errors;
 mod escape;
 mod exit_code;
+mod grants;
 mod output;
 mod script;
 mod signals;

@@ -12,13 +12,13 @@ pub const PRESETS: [(&str, &str); 3] = [
     ("permissive", include_str!("presets/permissive.yaml")),
 ];
 
-/// What command-line flags and callers may do to the limits of a policy.
+/// What command-line flags and callers may do to the limits and grants of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FlagsMay {
-    /// Lower limits, never raise them.
+    /// Lower limits, never raise them, and grant nothing.
     Narrow,
-    /// Set limits to anything.
+    /// Set limits to anything, and grant anything.
     Set,
 }
 
@@ -28,7 +28,7 @@ pub enum FlagsMay {
 pub struct Policy {
     /// Name of the preset or file.
     pub name: String,
-    /// Whether flags may raise limits.
+    /// Whether flags may raise limits and grant.
     pub flags: FlagsMay,
     /// Whether a run may use real clocks, real sleeps and system randomness (`--live`).
     pub live: bool,
@@ -65,6 +65,14 @@ pub enum PolicyError {
         allowed: String,
         /// What was asked for, written in the same way.
         asked: String,
+    },
+    /// A grant under a policy that flags can only narrow.
+    #[error("policy `{policy}` does not allow flags to grant anything, and `{flag}` was given")]
+    RefusesGrant {
+        /// Name of the policy.
+        policy: String,
+        /// The flag that grants, for example `--read`.
+        flag: &'static str,
     },
     /// Real clocks and randomness under a policy that refuses them.
     #[error("policy `{policy}` does not allow live runs (real clocks and system randomness)")]
@@ -124,6 +132,17 @@ impl Policy {
         limits.output = change.output.unwrap_or(limits.output);
         limits.bytes_written = change.bytes_written.unwrap_or(limits.bytes_written);
         Ok(())
+    }
+
+    /// Whether a flag may grant something: a file, a folder, a variable.
+    ///
+    /// # Errors
+    /// [`PolicyError::RefusesGrant`] if flags can only narrow.
+    pub fn check_grant(&self, flag: &'static str) -> Result<(), PolicyError> {
+        match self.flags {
+            FlagsMay::Set => Ok(()),
+            FlagsMay::Narrow => Err(PolicyError::RefusesGrant { policy: self.name.clone(), flag }),
+        }
     }
 
     /// Whether a live run is allowed.

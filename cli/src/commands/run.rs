@@ -13,9 +13,11 @@ use capibara::{
 };
 use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
+use crate::grants::{self, Mount};
 use crate::output::json::{self, RunReport};
 use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
@@ -87,8 +89,8 @@ pub(crate) struct RunArguments {
 
     /// What it may write to files, for example 64MiB
     ///
-    /// A size with a unit, for all that is written during the run. The files are in memory, so --memory bounds them too.
-    /// Past it the script sees an OSError, "No space left on device". Default: by policy, 256MiB in moderate. Example:
+    /// A size with a unit, for all that is written during the run: to files in memory, which --memory bounds too, and to
+    /// those that --write grants. Past it the script sees an OSError, "No space left on device". Default: by policy, 256MiB in moderate. Example:
     /// `--max-disk 10MiB`
     #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub(crate) max_disk: Option<u64>,
@@ -113,6 +115,20 @@ pub(crate) struct RunArguments {
     /// count fuel, so a policy's fuel limit does not apply. Default: off; strict refuses it.
     #[arg(long)]
     pub(crate) live: bool,
+
+    /// Let the script read a file or folder (repeatable)
+    ///
+    /// With all that is below it. The script sees it under the last part of its name, or where GUEST says; `/` is the
+    /// script's root. Links do not lead out of it. Default: none; strict refuses it. Example: `--read data:/in`
+    #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
+    pub(crate) read: Vec<Mount>,
+
+    /// Let it read and change a file or folder (repeatable)
+    ///
+    /// As --read, and the script may also make, change, rename and remove what is in it: give it a folder of its own.
+    /// What it writes counts against --max-disk. Default: none; strict refuses it. Example: `--write results:/results`
+    #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
+    pub(crate) write: Vec<Mount>,
 
     /// Give the script a variable (repeatable)
     ///
@@ -219,6 +235,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     job.language = language;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
     job.env.clone_from(env);
+    job.grants = run.read.iter().map(Mount::read).chain(run.write.iter().map(Mount::write)).collect();
     job.limits = bounds.limits.clone();
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
@@ -319,6 +336,13 @@ impl Bounds {
             output: run.max_output,
             bytes_written: run.max_disk,
         })?;
+        for (flag, given) in
+            [("--read", !run.read.is_empty()), ("--write", !run.write.is_empty()), ("--env", !run.env.is_empty())]
+        {
+            if given {
+                applied.check_grant(flag)?;
+            }
+        }
         if run.live {
             applied.check_live()?;
             applied.limits.fuel = None;

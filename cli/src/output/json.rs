@@ -3,6 +3,7 @@
 //! Keys may be added within schema 1; none is renamed, removed or given another meaning.
 
 use std::io;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -74,6 +75,7 @@ pub(crate) struct ErrorReport {
 struct UsageReport {
     fuel: Option<u64>,
     wall_ms: f64,
+    slept_ms: f64,
     memory_peak_bytes: u64,
     output_bytes: u64,
     files_written: u64,
@@ -203,11 +205,17 @@ impl From<&Failure> for ErrorReport {
     }
 }
 
+/// Milliseconds, to the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0
+}
+
 impl From<Usage> for UsageReport {
     fn from(usage: Usage) -> Self {
         Self {
             fuel: usage.fuel,
-            wall_ms: (usage.wall_time.as_secs_f64() * 1_000_000.0).round() / 1_000.0,
+            wall_ms: millis(usage.wall_time),
+            slept_ms: millis(usage.slept),
             memory_peak_bytes: usage.memory_peak_bytes,
             output_bytes: usage.output_bytes,
             files_written: usage.files_written,
@@ -308,7 +316,7 @@ mod tests {
             concat!(
                 r#"{"schema":1,"status":"completed","exit_code":3,"stdout":"","stderr":"","stdout_truncated":false,"#,
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
-                r#""usage":{"fuel":7,"wall_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
+                r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0},"scan":null,"artifacts":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,

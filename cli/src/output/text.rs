@@ -88,9 +88,11 @@ fn stats(usage: &Usage, live: bool) -> Vec<String> {
         lines.push(line);
     };
     row("fuel", usage.fuel.map_or_else(|| "not metered".into(), units::count));
-    // A sleep that is not live only moves the script's clock.
-    let without = if live { "" } else { ", time slept not included" };
-    row("wall time", format!("{}{without}", units::duration(usage.wall_time)));
+    row("wall time", units::duration(usage.wall_time));
+    if !live {
+        // A sleep that is not live only moves the script's clock.
+        row("slept", units::duration(usage.slept));
+    }
     row("memory peak", units::size(usage.memory_peak_bytes));
     row("output", units::size(usage.output_bytes));
     row("files", format!("{} with {}", units::count(usage.files_written), units::size(usage.bytes_written)));
@@ -109,9 +111,7 @@ pub(crate) fn limit(hit: &LimitHit, usage: &Usage) -> String {
     if allowed == used && hit.allowed != hit.used {
         used = format!("{}B", hit.used);
     }
-    let real = u64::try_from(usage.wall_time.as_millis()).unwrap_or(u64::MAX);
-    // Both are rounded.
-    let slept = hit.kind == LimitKind::WallTime && hit.used > real.saturating_add(1);
+    let slept = hit.kind == LimitKind::WallTime && !usage.slept.is_zero();
     let note = if slept { " (time slept counts as passed)" } else { "" };
     format!("stopped by limit {}: allowed {allowed}, used {used}{note}", hit.kind)
 }
@@ -147,7 +147,7 @@ mod tests {
         }
         let slept = LimitHit { kind: LimitKind::WallTime, allowed: 30_000, used: 100_001 };
         assert_eq!(
-            limit(&slept, &Usage { wall_time: Duration::from_millis(2), ..Usage::default() }),
+            limit(&slept, &Usage { slept: Duration::from_secs(100), ..Usage::default() }),
             "stopped by limit wall_time: allowed 30s, used 100.001s (time slept counts as passed)"
         );
         assert!(limit_hint(LimitKind::Stack, "moderate", true).contains("fixed size"));
@@ -160,7 +160,8 @@ mod tests {
         let lines =
             stats(&Usage { fuel: Some(1_234_567), wall_time: Duration::from_micros(2_500), ..Usage::default() }, true);
         assert_eq!(lines[..3], ["usage:", "  fuel         1_234_567", "  wall time    2.500ms"]);
-        assert!(stats(&Usage::default(), false)[2].ends_with("ms, time slept not included"));
+        let slept = Usage { slept: Duration::from_millis(2_500), ..Usage::default() };
+        assert_eq!(stats(&slept, false)[3], "  slept        2.500s");
         assert!(stats(&Usage::default(), true)[1].ends_with("not metered"));
     }
 }
