@@ -140,7 +140,6 @@ def inet_ntoa(packed_ip, /):
 def install(refusal, absence):
     """Gives operations that cannot work an exception that says so. `refusal` and `absence` (guest.c) leave no frame of ours in the traceback."""
     import _thread
-    import concurrent.futures.process
     import faulthandler
     import hashlib
     import multiprocessing.context
@@ -169,7 +168,6 @@ def install(refusal, absence):
                  "Queue", "JoinableQueue", "SimpleQueue", "Pipe", "Value", "Array"):
         setattr(multiprocessing.context.BaseContext, name, no_process)
         setattr(multiprocessing, name, no_process)
-    concurrent.futures.process._check_system_limits = refusal(NotImplementedError, _PROCESS)
 
     socket.socket.__init__ = refusal(OSError, errno.ENOTSUP, _NETWORK)
     socket.getaddrinfo = socket.gethostbyname = socket.gethostbyname_ex = refusal(socket.gaierror, socket.EAI_FAIL, _NETWORK)

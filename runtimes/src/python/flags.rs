@@ -100,8 +100,16 @@ pub(crate) const TZ_HEADERS: &[[&str; 2]] = &[
 /// Replacements in CPython's sources, after the patches: file, text that occurs in it once, new text.
 ///
 /// The limit of recursion in C is halved for WASI in general; our C stack ([`LINK`]) holds the depth of other systems.
-pub(crate) const SOURCE_EDITS: &[[&str; 3]] =
-    &[["Include/cpython/pystate.h", "#  define Py_C_RECURSION_LIMIT 5000\n", "#  define Py_C_RECURSION_LIMIT 10000\n"]];
+pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
+    ["Include/cpython/pystate.h", "#  define Py_C_RECURSION_LIMIT 5000\n", "#  define Py_C_RECURSION_LIMIT 10000\n"],
+    // Here and not in `sandbox_refusals.py`: a module loaded in the image would run its exit functions in every run.
+    [
+        "Lib/concurrent/futures/process.py",
+        "\"This Python build lacks multiprocessing.synchronize, usually due \"\n            \
+         \"to named semaphores being unavailable on this platform.\"\n",
+        "\"processes are not available in the Capibara sandbox\"\n",
+    ],
+];
 
 /// Debian's security patches in its `series`: names with one of these beginnings. The other entries are packaging.
 pub(crate) const PATCH_PREFIXES: &[&str] = &["CVE-", "ssl-", "dict-use-after-free", "traverse-managed-dicts"];
