@@ -16,6 +16,7 @@ const RECIPE_VERSION: &str = "1";
 const FLAGS: &[&[&str]] = &[
     &[RECIPE_VERSION, flags::BASE, flags::LINK, flags::REACTOR, flags::SOURCE_DATE_EPOCH, flags::CORE],
     flags::SYSMODULE,
+    flags::POSIXMODULE,
     flags::BUILDINFO,
     flags::GETPATH,
     flags::GROUPS,
@@ -24,6 +25,7 @@ const FLAGS: &[&[&str]] = &[
     &[flags::ZLIB_FILES, flags::ZLIB_FLAGS, flags::BZIP2_FILES, flags::BZIP2_FLAGS],
     &[flags::XZ_FOLDERS, flags::XZ_INCLUDES, flags::XZ_FLAGS, flags::SQLITE_FLAGS],
     &[flags::LIBM_SKIPPED, flags::LIBM_FLAGS, flags::LIBM_FEATURES_H, flags::LIBM_ATOMIC_H],
+    &[flags::REDIRECTED, flags::TZ_FILES, flags::TZ_FLAGS],
     flags::PATCH_PREFIXES,
     flags::LIB_SKIPPED_FOLDERS,
     flags::LIB_SKIPPED_FILES,
@@ -51,6 +53,9 @@ fn main() -> io::Result<()> {
         for value in *list {
             part(value.as_bytes());
         }
+    }
+    for value in flags::TZ_HEADERS.iter().flatten().chain(flags::SOURCE_EDITS.iter().flatten()) {
+        part(value.as_bytes());
     }
     let mut files: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     files.sort_by_key(std::fs::DirEntry::file_name);

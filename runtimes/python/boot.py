@@ -12,6 +12,8 @@ from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 from importlib.machinery import FrozenImporter, PathFinder, SourceFileLoader
 from itertools import compress
 
+from _capibara_refusals import ABSENT_MODULES
+
 # Frames of these files at the top of a traceback are ours and are not shown.
 OWN_FILES = frozenset({"<frozen _capibara_boot>", "<frozen runpy>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"})
 
@@ -22,24 +24,10 @@ concurrent.futures.thread contextlib copy csv dataclasses datetime decimal email
 encodings.latin_1 encodings.utf_8 enum errno fnmatch fractions functools glob gzip hashlib heapq hmac html inspect io itertools json keyword
 linecache locale logging lzma math multiprocessing numbers operator pathlib pickle platform pprint queue random re runpy secrets select
 selectors shutil signal socket sqlite3 stat statistics string struct subprocess tempfile textwrap threading time timeit tokenize tomllib
-traceback types typing unicodedata unittest urllib.parse uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo
+traceback types typing unicodedata unittest urllib.parse urllib.request uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo
 """.split()
 
 _FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
-
-SANDBOX = "in the Capibara sandbox"
-
-# Modules that a Python on an ordinary machine has and this one has not, and why.
-ABSENT = {
-    **dict.fromkeys(("ssl", "_ssl"), "TLS is not available"),
-    **dict.fromkeys(("ctypes", "_ctypes"), "native code is not available"),
-    **dict.fromkeys(("tkinter", "_tkinter", "turtle", "turtledemo", "idlelib"), "there is no screen"),
-    **dict.fromkeys(("curses", "_curses", "readline", "termios", "pty"), "there is no terminal control"),
-    **dict.fromkeys(("_multiprocessing", "_posixshmem", "_posixsubprocess"), "processes are not available"),
-    **dict.fromkeys(("fcntl", "mmap", "resource", "syslog"), "this part of the operating system is not available"),
-    **dict.fromkeys(("grp", "pwd", "spwd", "crypt"), "there are no user accounts"),
-    **dict.fromkeys(("ensurepip", "pip", "venv"), "packages cannot be installed"),
-}
 
 _startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
 _module_count = 0  # length of sys.modules in the image
@@ -49,44 +37,15 @@ class _AbsentFinder:
     """The last finder on sys.meta_path: says why a module is absent. An ordinary ModuleNotFoundError all the same."""
 
     def find_spec(name, path=None, target=None):
-        reason = ABSENT.get(name)
+        reason = ABSENT_MODULES.get(name)
         # importlib.util.find_spec() and the like only ask, and get the answer None.
         if reason and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
-            raise ModuleNotFoundError(f"No module named {name!r}: {reason} {SANDBOX}", name=name)
+            raise ModuleNotFoundError(f"No module named {name!r}: {reason}", name=name)
         return None
 
     # Under this name the import system takes the frame out of tracebacks, as it does with its own.
     find_spec.__code__ = find_spec.__code__.replace(co_filename="<frozen importlib._bootstrap>")
     find_spec = staticmethod(find_spec)
-
-
-def _refuse_absent():
-    """Gives operations that cannot work an exception that says so, without a frame of ours in the traceback."""
-    import _thread
-    import errno
-    import multiprocessing.context
-    import multiprocessing.process
-    import socket
-    import subprocess
-    import threading
-
-    no_threads = refusal(RuntimeError, f"can't start new thread: threads are not available {SANDBOX}")
-    threading._start_joinable_thread = no_threads
-    _thread.start_new_thread = _thread.start_new = _thread.start_joinable_thread = no_threads
-
-    no_process = refusal(OSError, errno.ENOTSUP, f"processes are not available {SANDBOX}")
-    subprocess.Popen.__init__ = no_process
-    os.system = posix.system = no_process
-    multiprocessing.process.BaseProcess.start = no_process
-    for name in ("Pool", "Manager", "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier",
-                 "Queue", "JoinableQueue", "SimpleQueue", "Pipe", "Value", "Array"):
-        setattr(multiprocessing.context.BaseContext, name, no_process)
-        setattr(multiprocessing, name, no_process)
-
-    no_network = f"the network is not available {SANDBOX}"
-    socket.socket.__init__ = refusal(OSError, errno.ENOTSUP, no_network)
-    socket.getaddrinfo = socket.gethostbyname = socket.gethostbyname_ex = refusal(socket.gaierror, socket.EAI_FAIL, no_network)
-    socket.socketpair = refusal(OSError, errno.ENOTSUP, f"sockets are not available {SANDBOX}")
 
 
 def _exercise():
@@ -138,11 +97,13 @@ def _practise():
 
 def warm():
     """Called once, when the runtime is built. What it leaves behind is the memory image every run starts from."""
-    global _startup_modules, _module_count, _linecache, _logging, _reseed, _time_ns
+    global _startup_modules, _module_count, _linecache, _logging, _reseed, _time_ns, _tzset
     _startup_modules = frozenset(sys.modules) | frozenset(sys.builtin_module_names)
     for name in PRELOADED:
         __import__(name)
     import functools
+
+    import _capibara_refusals
     import linecache as _linecache
     import logging as _logging
     import random
@@ -153,9 +114,11 @@ def warm():
     from asyncio import sandbox_events
     from zoneinfo import sandbox_zones
 
+    _tzset = sandbox_zones.tzset
+
     sandbox_events.install(refusal)
     sandbox_zones.install()
-    _refuse_absent()
+    _capibara_refusals.install(refusal, absence)
     _order_finders()
     _exercise()
     main = dict(vars(sys.modules["__main__"]))
@@ -202,6 +165,8 @@ def prepare(argv, env, source):
     # The world is another one than when the image was taken.
     if env is not None:
         _set_environment(env)
+        if b"TZ" in env:
+            _tzset()
     # 256 bits in one host call; seed() alone would ask for 2,496 bytes in ten.
     _reseed(int.from_bytes(posix.urandom(32)))
     _logging._startTime = _time_ns()
@@ -218,6 +183,10 @@ def prepare(argv, env, source):
         # There is no such file, yet tracebacks show lines.
         text = source.decode("utf-8", "replace")
         _linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+        if name == "-":
+            main = sys.modules["__main__"].__dict__
+            main["__file__"] = file
+            main["__cached__"] = None
         return file
     folder = name.rpartition("/")[0] or "/"
     sys.path[:] = (folder,)
@@ -236,7 +205,8 @@ def module_code(name):
     try:
         _, spec, code = runpy._get_module_details(name.decode(), runpy._Error)
     except runpy._Error as error:
-        raise SystemExit(f"{sys.executable}: {error}") from None
+        reason = ABSENT_MODULES.get(name.decode())
+        raise SystemExit(f"{sys.executable}: {error}" + (f": {reason}" if reason else "")) from None
     sys.argv[0] = spec.origin if spec.has_location else f"/usr/lib/python3.13/{spec.name.replace('.', '/')}.py"
     main = sys.modules["__main__"].__dict__
     main["__file__"] = sys.argv[0]
@@ -252,13 +222,13 @@ def _flush_files():
     """Writes what is buffered in files the script left open: the collector may close the inner file before the outer is flushed."""
     try:
         things = gc.get_objects()
+        for file in compress(things, map(_FILES.__contains__, map(type, things))):
+            try:
+                file.flush()
+            except (OSError, ValueError):  # closed, or open for reading
+                pass
     except MemoryError:
-        return
-    for file in compress(things, map(_FILES.__contains__, map(type, things))):
-        try:
-            file.flush()
-        except (OSError, ValueError):  # closed, or open for reading
-            pass
+        pass
 
 
 def finish():

@@ -17,10 +17,12 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <opcode_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
 #include <time.h>
+#include <locale.h>
 #include <unistd.h>
 #include <wasi/api.h>
 #include <wasi/libc.h>
@@ -42,9 +44,24 @@ static PyObject *threading_shutdown;
 static PyObject *run_exitfuncs;
 static PyObject *main_globals;
 
-/* Given back before a MemoryError is reported, so that there is room for the traceback. Never touched, so it costs no page. */
-static void *reserve;
-#define RESERVE_BYTES (3 << 20)
+/* Given back before a MemoryError is reported, so that there is room for the traceback. The C library's allocator serves a request only from
+ * freed blocks of the same power of two, so there are some of each, and more of the size of pymalloc's arenas. */
+#define RESERVE_SMALLEST 256
+#define RESERVE_LARGEST (256 << 10)
+#define RESERVE_EACH 4
+static void *reserve[64];
+static int reserved;
+
+static void fill_reserve(void)
+{
+    for (size_t size = RESERVE_SMALLEST; size <= RESERVE_LARGEST; size *= 2)
+        for (int i = 0; i < RESERVE_EACH; i++) reserve[reserved++] = malloc(size < RESERVE_LARGEST ? size - 16 : size);
+}
+
+static void give_reserve_back(void)
+{
+    while (reserved > 0) free(reserve[--reserved]);
+}
 
 /* ---- process time: restarts with every run (overrides the C library's weak clock()) ---- */
 
@@ -106,6 +123,7 @@ static void load_stdlib(const char *path)
 
 static void start_python(const char *lib)
 {
+    setlocale(LC_CTYPE, "C.UTF-8"); /* as python does itself where no locale is set */
     PyPreConfig pre;
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
@@ -165,7 +183,61 @@ static PyObject *refusal(PyObject *module, PyObject *args)
     return function;
 }
 
-static PyMethodDef boot_methods[] = {{"refusal", refusal, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+/* Is a name looked up for `from module import name`? That statement replaces an AttributeError by an ImportError without our reason. */
+static int is_imported(void)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    if (!frame) return 0;
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    PyObject *bytes = PyCode_GetCode(code);
+    int at = PyFrame_GetLasti(frame);
+    int found = bytes && at >= 0 && at < PyBytes_GET_SIZE(bytes) && (unsigned char)PyBytes_AS_STRING(bytes)[at] == IMPORT_FROM;
+    Py_XDECREF(bytes);
+    Py_DECREF(code);
+    Py_DECREF(frame);
+    return found;
+}
+
+/* Why a module has not this name: by the name, or by what it begins with ("SO_"). */
+static PyObject *reason_of(PyObject *reasons, PyObject *name)
+{
+    PyObject *reason = PyDict_GetItemWithError(reasons, name);
+    if (reason || PyErr_Occurred()) return reason;
+    Py_ssize_t underscore = PyUnicode_FindChar(name, '_', 0, PyUnicode_GET_LENGTH(name), 1);
+    PyObject *family = underscore > 0 ? PyUnicode_Substring(name, 0, underscore + 1) : NULL;
+    if (family) reason = PyDict_GetItemWithError(reasons, family);
+    Py_XDECREF(family);
+    return reason;
+}
+
+static PyObject *absent(PyObject *self, PyObject *name)
+{
+    PyObject *module = PyTuple_GET_ITEM(self, 0);
+    if (!PyUnicode_Check(name)) return PyErr_Format(PyExc_TypeError, "attribute name must be string");
+    PyObject *reason = reason_of(PyTuple_GET_ITEM(self, 1), name);
+    if (PyErr_Occurred()) return NULL;
+    if (!reason) return PyErr_Format(PyExc_AttributeError, "module %R has no attribute %R", module, name);
+    if (is_imported()) {
+        PyObject *message = PyUnicode_FromFormat("cannot import name %R from %R: %U", name, module, reason);
+        if (message) PyErr_SetImportError(message, module, NULL);
+        Py_XDECREF(message);
+        return NULL;
+    }
+    return PyErr_Format(PyExc_AttributeError, "module %R has no attribute %R: %U", module, name, reason);
+}
+
+static PyMethodDef absence_def = {"__getattr__", absent, METH_O, NULL};
+
+/* absence(module, {name: reason}): a `__getattr__` for a module that says why it lacks a name */
+static PyObject *absence(PyObject *module, PyObject *args)
+{
+    PyObject *name, *reasons;
+    if (!PyArg_ParseTuple(args, "UO!", &name, &PyDict_Type, &reasons)) return NULL;
+    return PyCFunction_New(&absence_def, args);
+}
+
+static PyMethodDef boot_methods[] = {
+    {"refusal", refusal, METH_VARARGS, NULL}, {"absence", absence, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 
 /* ---- arguments and environment of this run ---- */
 
@@ -265,8 +337,7 @@ static int report(void)
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) status = 130;
     if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
         status = STATUS_MEMORY_ERROR;
-        free(reserve);
-        reserve = NULL;
+        give_reserve_back();
     }
     hide_own_frames();
     PyErr_Print(); /* sets sys.last_exc and calls sys.excepthook, with python's own handling of a failing hook */
@@ -360,7 +431,7 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     load_stdlib("/build/stdlib.frz");
     start_python(NULL);
     check(output_install());
-    reserve = malloc(RESERVE_BYTES);
+    fill_reserve();
     boot = PyImport_ImportModule("_capibara_boot");
     check(boot && PyModule_AddFunctions(boot, boot_methods) == 0);
     hook_prepare = function_of(boot, "prepare");

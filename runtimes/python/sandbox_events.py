@@ -5,10 +5,11 @@ so it needs no pipe to itself.
 """
 
 import asyncio
-import errno
 import selectors
 import time
 from asyncio import selector_events
+
+from _capibara_refusals import SANDBOX, refuse_in_loop
 
 
 class _Selector(selectors.PollSelector):
@@ -18,7 +19,7 @@ class _Selector(selectors.PollSelector):
         if self._fd_to_key:
             return super().select(timeout)
         if timeout is None:
-            raise RuntimeError("the event loop would wait forever: no timer is set and nothing is being read")
+            raise RuntimeError(f"the event loop would wait forever: no timer is set, nothing is being read, and nothing can wake it {SANDBOX}")
         if timeout > 0:
             time.sleep(timeout)
         return []
@@ -42,12 +43,20 @@ class SandboxEventLoop(selector_events.BaseSelectorEventLoop):
     def run_in_executor(self, executor, func, *args):
         """Calls the function right away: there are no threads. Its exception arrives through the future, as from a thread."""
         self._check_closed()
+        if executor is None:
+            self._check_default_executor()
         future = self.create_future()
         try:
             future.set_result(func(*args))
         except Exception as error:
             future.set_exception(error.with_traceback(error.__traceback__.tb_next))
         return future
+
+    async def shutdown_default_executor(self, timeout=None):
+        """Closes the default executor, if the script has set one: no thread of it is running."""
+        self._executor_shutdown_called = True
+        if self._default_executor is not None:
+            self._default_executor.shutdown()
 
 
 class SandboxEventLoopPolicy(asyncio.DefaultEventLoopPolicy):
@@ -58,8 +67,7 @@ class SandboxEventLoopPolicy(asyncio.DefaultEventLoopPolicy):
 
 def install(refusal):
     """Makes this loop the one asyncio uses. `refusal` makes functions that raise (guest.c)."""
-    no_process = refusal(OSError, errno.ENOTSUP, "processes are not available in the Capibara sandbox")
-    SandboxEventLoop._make_subprocess_transport = no_process
+    refuse_in_loop(SandboxEventLoop, refusal)
     asyncio.SelectorEventLoop = asyncio.EventLoop = SandboxEventLoop
     asyncio.DefaultEventLoopPolicy = SandboxEventLoopPolicy
     asyncio.set_event_loop_policy(SandboxEventLoopPolicy())

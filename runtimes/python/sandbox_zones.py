@@ -4,9 +4,9 @@ Frozen as `zoneinfo.sandbox_zones`. The data itself (`zoneinfo._zones`, written 
 """
 
 import io
-
-from zoneinfo import _common, _tzpath
+import time
 import zoneinfo
+from zoneinfo import _common, _tzpath
 
 
 def load_tzdata(key):
@@ -19,8 +19,22 @@ def load_tzdata(key):
     return io.BytesIO(data)
 
 
+def tzset():
+    """Initializes, or reinitializes, the local time zone to the value stored in os.environ['TZ']."""
+    # The C library follows TZ at every conversion (stubs.c); what is left are the module's names.
+    year = (365 * 24 + 6) * 3600
+    january = time.time() // year * year
+    winter, summer = time.localtime(january), time.localtime(january + year // 2)
+    if winter.tm_gmtoff > summer.tm_gmtoff:  # south of the equator
+        winter, summer = summer, winter
+    time.timezone, time.altzone = -winter.tm_gmtoff, -summer.tm_gmtoff
+    time.daylight = int(time.timezone != time.altzone)
+    time.tzname = (winter.tm_zone, summer.tm_zone)
+
+
 def install():
     """Makes zoneinfo use the zones of the image (a zone below TZPATH, where a script sets one, still comes first)."""
+    time.tzset = tzset
     of_files = _tzpath.available_timezones
 
     def available_timezones():

@@ -1,7 +1,15 @@
-/* What neither the C library nor CPython supplies; linked into the guest and into _freeze_module. */
+/* What neither the C library nor CPython supplies, or not as a script expects it; linked into the guest and into _freeze_module. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <string.h>
+#include <sys/times.h>
+#include <sys/utsname.h>
+#include <time.h>
 
 /* bzip2 is built without stdio and asks its user for this. */
 void bz_internal_error(int error)
@@ -19,3 +27,87 @@ struct servent *getservbyname(const char *name, const char *protocol) { return 0
 struct servent *getservbyport(int port, const char *protocol) { return 0; }
 struct protoent *getprotobyname(const char *name) { return 0; }
 const char *hstrerror(int error) { return "Host name lookup failure"; }
+
+int uname(struct utsname *name)
+{
+    memset(name, 0, sizeof *name);
+    strcpy(name->sysname, "wasi");
+    strcpy(name->nodename, "capibara");
+    strcpy(name->release, "0.0.0");
+    strcpy(name->version, "0.0.0");
+    strcpy(name->machine, "wasm32");
+    return 0;
+}
+
+/* The times() of CPython (flags.rs). The C library's returns clock() as it is, in another unit than sysconf(_SC_CLK_TCK) says. */
+clock_t capibara_times(struct tms *used)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    memset(used, 0, sizeof *used);
+    used->tms_utime = clock() / (CLOCKS_PER_SEC / 100);
+    return (clock_t)now.tv_sec * 100 + now.tv_nsec / 10000000;
+}
+
+/* ---- waiting without end ---- */
+
+static int deadlock_reported = 1;
+
+static int report_deadlock(void *unused)
+{
+    deadlock_reported = 1;
+    PyErr_SetString(PyExc_RuntimeError, "deadlock: nothing can end this wait, threads are not available in the Capibara sandbox");
+    return -1;
+}
+
+/* The pthread_cond_wait of CPython (flags.rs). Every wait without a timeout ends here, and no other thread can end it; the C library's traps. CPython takes a return for an interruption and
+ * makes its pending calls, as for a signal, whose handler may raise. A wait that cannot be interrupted would come again: that one traps. */
+int capibara_cond_wait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex)
+{
+    if (!deadlock_reported || Py_AddPendingCall(report_deadlock, NULL)) abort();
+    deadlock_reported = 0;
+    return 0;
+}
+
+/* ---- time zones: musl's own code (__tz.c) on the zones of the image ---- */
+
+int __munmap(void *start, size_t length) { return 0; }
+
+/* The file of a zone; it stays in memory. */
+const unsigned char *__map_file(const char *path, size_t *size)
+{
+    static const char folder[] = "/usr/share/zoneinfo/";
+    if (strncmp(path, folder, sizeof folder - 1) || !Py_IsInitialized()) return NULL;
+    PyObject *pending = PyErr_GetRaisedException();
+    PyObject *module = PyImport_ImportModule("zoneinfo._zones");
+    PyObject *zones = module ? PyObject_GetAttrString(module, "ZONES") : NULL;
+    PyObject *data = zones ? PyMapping_GetItemString(zones, path + sizeof folder - 1) : NULL;
+    const unsigned char *bytes = NULL;
+    if (data && PyBytes_Check(data)) {
+        bytes = (const unsigned char *)PyBytes_AS_STRING(data);
+        *size = PyBytes_GET_SIZE(data);
+    }
+    Py_XDECREF(zones);
+    Py_XDECREF(module);
+    PyErr_Clear();
+    PyErr_SetRaisedException(pending);
+    return bytes;
+}
+
+/* ---- permissions of files, which WASI does not tell: those of an ordinary machine ---- */
+
+static int with_mode(int result, struct stat *file)
+{
+    if (result) return result;
+    if (S_ISDIR(file->st_mode)) file->st_mode |= 0755;
+    else if (S_ISREG(file->st_mode)) file->st_mode |= 0644;
+    else if (S_ISLNK(file->st_mode)) file->st_mode |= 0777;
+    else if (S_ISCHR(file->st_mode)) file->st_mode |= 0666;
+    else file->st_mode |= 0600;
+    return 0;
+}
+
+int capibara_stat(const char *path, struct stat *to) { return with_mode(stat(path, to), to); }
+int capibara_lstat(const char *path, struct stat *to) { return with_mode(lstat(path, to), to); }
+int capibara_fstat(int fd, struct stat *to) { return with_mode(fstat(fd, to), to); }
+int capibara_fstatat(int fd, const char *path, struct stat *to, int flags) { return with_mode(fstatat(fd, path, to, flags), to); }

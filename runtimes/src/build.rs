@@ -106,7 +106,7 @@ pub fn build(
     let work = folders.build().join(name);
     folder::create(&folders.build())?;
     folder::create(&folders.runtimes())?;
-    let _lock = folder::lock(&folders.build().join(format!("{name}.lock")), language.name(), progress)?;
+    let _lock = folder::lock(&folder::lock_path(&folders.build(), name), language.name(), progress)?;
     if let Some(runtime) = there() {
         return Ok((runtime, Built::AlreadyThere));
     }
@@ -129,6 +129,7 @@ pub fn build(
     folder::publish(&result, &folders.runtimes().join(name), &work.join("old"))?;
     if !compile::is_set(KEEP_BUILD_VARIABLE) {
         folder::remove(&work)?;
+        folder::remove_abandoned(&folders.build(), name);
     }
     match locate(folders, language)? {
         Some(runtime) => Ok((runtime, Built::New)),

@@ -176,38 +176,6 @@ pub fn list(folders: &Folders) -> Result<Vec<Runtime>, RuntimeError> {
     Ok(runtimes)
 }
 
-/// A file of a runtime that is not what the manifest says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Mismatch {
-    /// The file.
-    pub path: PathBuf,
-    /// The digest in the manifest.
-    pub expected: String,
-    /// The digest of the file, or `None` where there is no such file.
-    pub found: Option<String>,
-}
-
-/// Compares code and memory image with the manifest, byte by byte (full digests).
-///
-/// # Errors
-///
-/// When a file exists but cannot be read.
-pub fn verify(runtime: &Runtime) -> Result<Vec<Mismatch>, RuntimeError> {
-    let mut mismatches = Vec::new();
-    for (path, artifact) in [(runtime.code(), &runtime.manifest.code), (runtime.image(), &runtime.manifest.image)] {
-        let found = if path.try_exists().context("read", &path)? { Some(digest::of_file(&path)?) } else { None };
-        if found.as_ref() != Some(&(artifact.sha256.clone(), artifact.bytes)) {
-            mismatches.push(Mismatch {
-                path,
-                expected: artifact.sha256.clone(),
-                found: found.map(|(sha256, _)| sha256),
-            });
-        }
-    }
-    Ok(mismatches)
-}
-
 /// Creates a folder, and those above it, readable by nobody else. Folders that exist keep their mode.
 pub(crate) fn create(folder: &Path) -> Result<(), RuntimeError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).context("create the folder", folder)
@@ -264,6 +232,30 @@ pub(crate) fn lock(path: &Path, name: &str, progress: &dyn Progress) -> Result<F
         Err(TryLockError::Error(error)) => return Err(RuntimeError::io("lock", path, error)),
     }
     Ok(file)
+}
+
+/// Removes the work of other builds below `builds` that nobody is at: interrupted ones of other versions would stay forever.
+///
+/// Their lock files stay: one may be waited for at this moment. A folder that cannot be removed stays too; the build itself is done.
+pub(crate) fn remove_abandoned(builds: &Path, own: &str) {
+    let Ok(entries) = fs::read_dir(builds) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == own || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let Ok(lock) = options.open(lock_path(builds, &name)) else { continue };
+        if lock.try_lock().is_ok() {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// The lock of a build.
+pub(crate) fn lock_path(builds: &Path, name: &str) -> PathBuf {
+    builds.join(format!("{name}.lock"))
 }
 
 /// The page size of a sparse file: runs of zeros of this size stay holes.
@@ -389,6 +381,25 @@ mod tests {
         assert_eq!(events[1], ProgressEvent::Message("waiting for another build of python".into()));
         assert_eq!(events[2], ProgressEvent::Finished { phase: Phase::Lock });
         remove(&folder).unwrap();
+    }
+
+    #[test]
+    fn work_nobody_is_at_is_removed() {
+        let builds = scratch("abandoned");
+        for name in ["own", "locked", "interrupted", "without-lock"] {
+            create(&builds.join(name)).unwrap();
+            write(&builds.join(name).join("file"), b"x").unwrap();
+        }
+        let held = lock(&lock_path(&builds, "locked"), "python", &Silent).unwrap();
+        drop(lock(&lock_path(&builds, "interrupted"), "python", &Silent).unwrap());
+        remove_abandoned(&builds, "own");
+        let left = |name: &str| builds.join(name).exists();
+        assert!(left("own") && left("locked") && left("interrupted.lock"));
+        assert!(!left("interrupted") && !left("without-lock"));
+        drop(held);
+        remove_abandoned(&builds, "own");
+        assert!(left("own") && !left("locked"));
+        remove(&builds).unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which guest languages Capibara has: how their runtimes are built from pinned sources, found and checked.
+//! Which guest languages Capibara has: how their runtimes are built from pinned sources and found.
 //!
 //! A *runtime* is a folder: a WebAssembly module without its memory (`code.wasm`), the memory it starts from (`memory.img`) and a manifest.
 //! This crate knows no WebAssembly engine: the steps of a recipe that run WebAssembly are the trait [`WasmSteps`], which the
@@ -26,7 +26,7 @@ use std::{fmt, str::FromStr};
 
 pub use build::{BuildOptions, Built, build, missing_prerequisites};
 pub use error::RuntimeError;
-pub use folder::{CACHE_DIR_VARIABLE, Folders, KEEP_BUILD_VARIABLE, Mismatch, Runtime, list, locate, verify};
+pub use folder::{CACHE_DIR_VARIABLE, Folders, KEEP_BUILD_VARIABLE, Runtime, list, locate};
 pub use manifest::{Artifact, Manifest, Patches, SCHEMA, Source};
 pub use prerequisite::Prerequisite;
 pub use progress::{Phase, Progress, ProgressEvent, Silent};

@@ -71,6 +71,12 @@ fn the_answer_is_on_stdout_and_everything_about_it_on_stderr() {
     snapshot("exit-large", &sandbox, &["run", "-c", "raise SystemExit(200)"]);
     snapshot("module", &sandbox, &["run", "-m", "calendar", "2026", "2"]);
     snapshot("module-absent", &sandbox, &["run", "-m", "no_such_module"]);
+    for module in ["pip", "venv", "curses"] {
+        let ran = sandbox.run(&["run", "-m", module]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("No module named {module}: ")), "{ran:?}");
+        assert!(ran.stderr.contains("in the Capibara sandbox"), "{ran:?}");
+    }
 }
 
 #[test]
@@ -231,6 +237,8 @@ fn a_script_comes_by_standard_input() {
     );
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "['-', 'a'] ''\n"), "{ran:?}");
     assert!(ran.stderr.contains("File \"<stdin>\", line 3"), "{ran:?}");
+    let ran = sandbox.run_with_input(&["run", "-"], b"print(__file__, __cached__)", false);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "<stdin> None\n"), "{ran:?}");
 }
 
 #[test]

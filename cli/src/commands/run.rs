@@ -116,14 +116,14 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) live: bool,
 
-    /// Let the script read a file or folder (repeatable)
+    /// Let it read a file or folder (repeatable)
     ///
     /// With all that is below it. The script sees it under the last part of its name, or where GUEST says; `/` is the
     /// script's root. Links do not lead out of it. Default: none; strict refuses it. Example: `--read data:/in`
     #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
     pub(crate) read: Vec<Mount>,
 
-    /// Let it read and change a file or folder (repeatable)
+    /// Let it change a file or folder as well (repeatable)
     ///
     /// As --read, and the script may also make, change, rename and remove what is in it: give it a folder of its own.
     /// What it writes counts against --max-disk. Default: none; strict refuses it. Example: `--write results:/results`

@@ -8,8 +8,8 @@ pub(crate) const BASE: &str = "-target wasm32-wasi \
     -O3 -g0 -DNDEBUG -w -Wno-date-time -Wno-error=int-conversion \
     -D_WASI_EMULATED_GETPID -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS";
 
-/// Linking: an 8 MiB C stack (zig puts it first, so that an overflow traps) and 32 MiB of memory to start with.
-pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=8388608 -Wl,--initial-memory=33554432 \
+/// Linking: a 16 MiB C stack (zig puts it first, so that an overflow traps) and 32 MiB of memory to start with.
+pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=16777216 -Wl,--initial-memory=33554432 \
     -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks";
 
 /// The guest is a reactor: it exports functions instead of starting by itself, and where its output buffers are.
@@ -62,7 +62,7 @@ pub(crate) const XZ_FLAGS: &str = "-std=c99 -DHAVE_CONFIG_H=1";
 /// SQLite's flags.
 pub(crate) const SQLITE_FLAGS: &str = "-DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_THREADSAFE=0 -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_JSON1 \
     -DSQLITE_ENABLE_MATH_FUNCTIONS -DSQLITE_ENABLE_RTREE -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_WAL \
-    -DSQLITE_MAX_MMAP_SIZE=0 -DSQLITE_TEMP_STORE=2";
+    -DSQLITE_MAX_MMAP_SIZE=0 -DSQLITE_TEMP_STORE=2 -DHAVE_LOCALTIME_R=1";
 /// musl's mathematical functions that are one WebAssembly instruction (exact anyway) and stay with the toolchain's C library.
 pub(crate) const LIBM_SKIPPED: &str = "fabs ceil floor trunc rint nearbyint sqrt copysign";
 /// musl's flags.
@@ -74,6 +74,49 @@ pub(crate) const LIBM_FEATURES_H: &str = "#include_next <features.h>\n#define we
     #define weak_alias(old, new) extern __typeof(old) new __attribute__((__weak__, __alias__(#old)))\n";
 /// The one function of musl's `atomic.h` that its mathematical functions use.
 pub(crate) const LIBM_ATOMIC_H: &str = "static inline int a_clz_64(uint64_t x) { return __builtin_clzll(x); }\n";
+
+/// Functions of the C library that CPython and SQLite get from us. zig links its whole library, so they need names of their own.
+pub(crate) const REDIRECTED: &str = "-Dpthread_cond_wait=capibara_cond_wait -Dtimes=capibara_times -Dlocaltime_r=capibara_localtime_r -Dmktime=capibara_mktime";
+/// `Modules/posixmodule.c`: WASI tells no permissions, and programs look at them.
+pub(crate) const POSIXMODULE: &[&str] = &[
+    "-Dstat(path,to)=capibara_stat(path,to)",
+    "-Dlstat(path,to)=capibara_lstat(path,to)",
+    "-Dfstat(fd,to)=capibara_fstat(fd,to)",
+    "-Dfstatat(fd,path,to,flags)=capibara_fstatat(fd,path,to,flags)",
+];
+/// musl's time zones: the toolchain's C library knows only UTC.
+pub(crate) const TZ_FILES: &str = "__tz localtime_r mktime";
+/// Flags of the time zones (after [`REDIRECTED`]).
+pub(crate) const TZ_FLAGS: &str = "-std=c99 -D_XOPEN_SOURCE=700 -fvisibility=hidden -Igen/tzshim -Igen/mshim \
+    -D__libc_malloc=malloc -D__localtime_r=capibara_musl_localtime_r -D__secs_to_zone=capibara_secs_to_zone \
+    -D__tm_to_tzname=capibara_tm_to_tzname -D__utc=capibara_utc -Wno-incompatible-pointer-types";
+/// Stand-ins for the headers of musl that `__tz.c` includes, and what they say: one thread, no set-uid programs, files by our `stubs.c`.
+pub(crate) const TZ_HEADERS: &[[&str; 2]] = &[
+    // An alias of what is renamed.
+    [
+        "features.h",
+        "#include_next <features.h>\n#undef weak_alias\n#define weak_alias(old, new) renamed_alias(old, new)\n\
+         #define renamed_alias(old, new) extern __typeof(old) new __attribute__((__weak__, __alias__(#old)))\n",
+    ],
+    ["libc.h", "static const struct { int secure; } libc;\n"],
+    ["lock.h", "#define LOCK(x)\n#define UNLOCK(x)\n"],
+    ["fork_impl.h", "\n"],
+    ["sys/mman.h", "int __munmap(void *, size_t);\nconst unsigned char *__map_file(const char *, size_t *);\n"],
+];
+
+/// Replacements in CPython's sources, after the patches: file, text that occurs in it once, new text.
+///
+/// The limit of recursion in C is halved for WASI in general; our C stack ([`LINK`]) holds the depth of other systems.
+pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
+    ["Include/cpython/pystate.h", "#  define Py_C_RECURSION_LIMIT 5000\n", "#  define Py_C_RECURSION_LIMIT 10000\n"],
+    // Here and not in `sandbox_refusals.py`: a module loaded in the image would run its exit functions in every run.
+    [
+        "Lib/concurrent/futures/process.py",
+        "\"This Python build lacks multiprocessing.synchronize, usually due \"\n            \
+         \"to named semaphores being unavailable on this platform.\"\n",
+        "\"processes are not available in the Capibara sandbox\"\n",
+    ],
+];
 
 /// Debian's security patches in its `series`: names with one of these beginnings. The other entries are packaging.
 pub(crate) const PATCH_PREFIXES: &[&str] = &["CVE-", "ssl-", "dict-use-after-free", "traverse-managed-dicts"];

@@ -15,6 +15,8 @@ pub(super) const FREEZE_PY: &str = include_str!("../../python/freeze.py");
 /// Our modules, by their place in the standard library.
 pub(super) const LIB: &[(&str, &str)] = &[
     ("_capibara_boot.py", include_str!("../../python/boot.py")),
+    ("_capibara_hashes.py", include_str!("../../python/sandbox_hashes.py")),
+    ("_capibara_refusals.py", include_str!("../../python/sandbox_refusals.py")),
     ("asyncio/sandbox_events.py", include_str!("../../python/sandbox_events.py")),
     ("zoneinfo/sandbox_zones.py", include_str!("../../python/sandbox_zones.py")),
 ];

@@ -28,7 +28,7 @@ pub(super) fn describe(patches: Option<&Path>) -> Result<Option<(String, String)
     Ok(Some((name, digest::of_file(path)?.0)))
 }
 
-/// Unpacks CPython into `src/` and applies the security patches, in the order of Debian's series.
+/// Unpacks CPython into `src/` and applies the security patches, in the order of Debian's series, and our own changes.
 pub(super) fn unpack(build: &Path, tarball: &Path, patches: Option<&Path>) -> Result<Option<Patches>, RuntimeError> {
     let (partial, place) = (build.join("src.new"), build.join("src"));
     folder::remove(&partial)?;
@@ -37,6 +37,7 @@ pub(super) fn unpack(build: &Path, tarball: &Path, patches: Option<&Path>) -> Re
         None => None,
         Some(path) => Some(apply(build, &partial, path)?),
     };
+    edit(&partial, flags::SOURCE_EDITS)?;
     let json = serde_json::to_vec(&record).unwrap_or_default();
     folder::write(&build.join(RECORD), &json)?;
     fs::rename(&partial, &place).context("write", &place)?;
@@ -68,6 +69,19 @@ fn apply(build: &Path, sources: &Path, packaging: &Path) -> Result<Patches, Runt
     Ok(Patches { archive, sha256: digest::of_file(packaging)?.0, applied })
 }
 
+fn edit(sources: &Path, edits: &[[&str; 3]]) -> Result<(), RuntimeError> {
+    for [file, old, new] in edits {
+        let path = sources.join(file);
+        let text = fs::read_to_string(&path).context("read", &path)?;
+        if text.matches(old).count() != 1 {
+            let reason = "what is to be changed does not occur in it once";
+            return Err(RuntimeError::Source { file: (*file).to_owned(), reason });
+        }
+        folder::write(&path, text.replacen(old, new, 1).as_bytes())?;
+    }
+    Ok(())
+}
+
 /// The security fixes among the entries of the series; the others are packaging.
 fn security_patches(series: &str) -> Vec<String> {
     let names = series.lines().map(str::trim);
@@ -81,6 +95,21 @@ fn security_patches(series: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_edit_fits_once_or_not_at_all() {
+        let sources = std::env::temp_dir().join(format!("capibara-edit-{}", std::process::id()));
+        folder::create(&sources).unwrap();
+        folder::write(&sources.join("a.h"), b"one two two").unwrap();
+        edit(&sources, &[["a.h", "one", "1"]]).unwrap();
+        assert_eq!(fs::read_to_string(sources.join("a.h")).unwrap(), "1 two two");
+        for old in ["one", "two"] {
+            let error = edit(&sources, &[["a.h", old, "2"]]).unwrap_err();
+            assert!(matches!(&error, RuntimeError::Source { file, .. } if file == "a.h"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(sources.join("a.h")).unwrap(), "1 two two");
+        folder::remove(&sources).unwrap();
+    }
 
     #[test]
     fn only_security_fixes_are_taken_in_order() {

@@ -36,7 +36,7 @@ impl Units {
         Ok(Self {
             common,
             libm: libm(folder)?,
-            stubs: unit("gen/stubs.c", "stubs", vec![]),
+            stubs: unit("gen/stubs.c", "stubs", core.clone()),
             freezer: vec![
                 unit("src/Programs/_freeze_module.c", "freezer", core.clone()),
                 unit("src/Modules/getpath_noop.c", "getpath_noop", core.clone()),
@@ -67,7 +67,11 @@ fn cpython() -> Result<Vec<Unit>, RuntimeError> {
             let object = line
                 .strip_suffix(".c")
                 .ok_or(RuntimeError::Source { file: "sources.txt".to_owned(), reason: "names only C files" })?;
-            units.push(unit(&source, &object.replace('/', "__"), group.clone()));
+            let mut own = group.clone();
+            if line == "Modules/posixmodule.c" {
+                own.extend(flags::POSIXMODULE.iter().map(|flag| (*flag).to_owned()));
+            }
+            units.push(unit(&source, &object.replace('/', "__"), own));
         }
     }
     Ok(units)
@@ -81,7 +85,8 @@ fn group_flags(line: &str) -> Vec<String> {
         true => "-DPLATFORM=\"wasi\"".to_owned(),
         false => flag.replace("SRC/", "src/"),
     };
-    of_make.map(ours).chain(flags::GROUPS.iter().map(|flag| (*flag).to_owned())).collect()
+    let more = flags::GROUPS.iter().copied().chain(flags::REDIRECTED.split(' '));
+    of_make.map(ours).chain(more.map(str::to_owned)).collect()
 }
 
 fn libraries(folder: &Path, units: &mut Vec<Unit>) -> Result<(), RuntimeError> {
@@ -109,7 +114,9 @@ fn libraries(folder: &Path, units: &mut Vec<Unit>) -> Result<(), RuntimeError> {
     xz_flags.extend(flags::XZ_INCLUDES.split(' ').map(|part| format!("-Icrates/xz/xz/src/liblzma/{part}")));
     add("xz", xz, xz_flags);
 
-    add("sqlite", vec!["crates/sqlite/sqlite3/sqlite3.c".to_owned()], words(flags::SQLITE_FLAGS));
+    let redirected = |flags: &str| words(flags::REDIRECTED).into_iter().chain(words(flags)).collect();
+    add("sqlite", vec!["crates/sqlite/sqlite3/sqlite3.c".to_owned()], redirected(flags::SQLITE_FLAGS));
+    add("tz", named("musl/src/time", flags::TZ_FILES), redirected(flags::TZ_FLAGS));
     Ok(())
 }
 
@@ -158,6 +165,9 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("stubs.c", guest::STUBS_C)?;
     write("mshim/features.h", flags::LIBM_FEATURES_H)?;
     write("mshim/atomic.h", flags::LIBM_ATOMIC_H)?;
+    for [name, text] in flags::TZ_HEADERS {
+        write(&format!("tzshim/{name}"), text)?;
+    }
 
     let headers = [
         "crates/zlib/src/zlib/zlib.h",
