@@ -437,7 +437,7 @@ mod tests {
             let column = command.get_arguments().map(left).max().unwrap_or_default();
             for arg in command.get_arguments() {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                assert!(!help.is_empty() && column + help.len() < 80, "{}: {help}", arg.get_id());
+                assert!(!help.is_empty() && column + help.len() <= 80, "{}: {help}", arg.get_id());
             }
             command.get_subcommands().for_each(check);
         }

@@ -123,7 +123,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
     pub(crate) read: Vec<Mount>,
 
-    /// Let it change a file or folder as well (repeatable)
+    /// Let it change a file or folder, too (repeatable)
     ///
     /// As --read, and the script may also make, change, rename and remove what is in it: give it a folder of its own.
     /// What it writes counts against --max-disk. Default: none; strict refuses it. Example: `--write results:/results`
@@ -188,7 +188,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Source {
-    /// Script to run, or - to read it from standard input
+    /// Script to run, or - for standard input
     ///
     /// A UTF-8 file of at most 16MiB, or a WebAssembly program (a WASI preview 1 command) of at most 32MiB. With `-`, standard input is the script and the script's own is empty.
     #[arg(value_name = "SCRIPT")]
