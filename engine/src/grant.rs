@@ -28,8 +28,8 @@ pub enum Access {
 /// symbolic links; of FIFOs, sockets, devices, and of what the kernel shows as
 /// files (`/proc`, `/sys`), it sees that they are there and cannot open them (`EPERM`). Links are
 /// followed in the tree the script sees, so one that leads out of the grant leads to nothing on the host. Kinds, names
-/// and sizes are the host's; inode numbers are ours, links count as one, times are the start of the run (the files' own
-/// in a live run), owners and modes are not told. New files have mode 0644, directories 0755, less the process's umask.
+/// and sizes are the host's; inode numbers are ours, links count as one, times are the start of the run or what the
+/// script set (the files' own in a live run), owners and modes are not told. New files have mode 0644, directories 0755, less the process's umask.
 ///
 /// Host files count against the limits like memory files: bytes written (with holes and growth by `ftruncate`), names
 /// made, descriptors, depth of directories; a file does not pass the process's own limit of file sizes (`EFBIG`). Not

@@ -3,7 +3,6 @@
 use super::abi::{self, DIRENT_BYTES, Errno, Fdstat, Filestat, Filetype, Iovecs, fdflags, fstflags, rights};
 use super::descriptors::{Descriptor, Target};
 use super::host::HostId;
-use super::random::MAX_RANDOM_BYTES;
 use super::tree::{Device, Kind, NodeId, Spot};
 use super::{Fault, Progress, Wait, World, price};
 
@@ -80,33 +79,15 @@ impl World {
         };
         let mut copied = 0_u64;
         let content = match &self.tree.node(node)?.kind {
-            Kind::File(content) => Some(content),
+            Kind::File(content) => content,
             Kind::Device(Device::Null) => return Ok(0),
-            Kind::Device(Device::Zero | Device::Full) => None,
-            Kind::Device(Device::Random) => {
-                let mut left = u64::from(MAX_RANDOM_BYTES);
-                for (pointer, len) in ranges.iter() {
-                    let len = u32::try_from(left.min(u64::from(len))).unwrap_or(len);
-                    self.random.fill(abi::slice_mut(mem, pointer, len)?)?;
-                    left = left.saturating_sub(u64::from(len));
-                    copied = copied.saturating_add(u64::from(len));
-                }
-                self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(copied));
-                return Ok(copied);
-            }
-            Kind::Device(Device::Input | Device::Output(_)) | Kind::Directory(_) | Kind::Granted(_) | Kind::Link(_) => {
+            Kind::Device(Device::Output(_)) | Kind::Directory(_) | Kind::Granted(_) | Kind::Link(_) => {
                 return Err(Errno::Badf);
             }
         };
         for (pointer, len) in ranges.iter() {
             let place = abi::slice_mut(mem, pointer, len)?;
-            let count = match content {
-                Some(content) => content.read(offset.saturating_add(copied), place),
-                None => {
-                    place.fill(0);
-                    place.len()
-                }
-            };
+            let count = content.read(offset.saturating_add(copied), place);
             copied = copied.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
             if count < place.len() {
                 break;
@@ -303,11 +284,11 @@ impl World {
         let descriptor = self.descriptors.get(fd)?;
         descriptor.need(rights::FD_FILESTAT_SET_TIMES)?;
         let target = descriptor.target;
-        let (accessed, modified) = self.chosen_times(accessed, modified, flags)?;
+        let times = self.chosen_times(accessed, modified, flags)?;
         match target {
             Target::Input | Target::Output(_) => Err(Errno::Spipe.into()),
-            Target::Node(node) => Ok(self.tree.set_times(node, accessed, modified, self.clock.file_time())?),
-            Target::Host(id) => Ok(self.tree.hosts.set_open_times(id, accessed, modified, &mut self.tree.ledger)?),
+            Target::Node(node) => Ok(self.tree.set_times(node, times.0, times.1, self.clock.file_time())?),
+            Target::Host(id) => Ok(self.tree.hosts.set_open_times(id, times, &mut self.tree.ledger)?),
         }
     }
 

@@ -7,8 +7,8 @@
 //! has in that place, which is nothing, and cap-std is asked for paths without links only.
 //!
 //! What is shown is as little as programs can do with: kind and size are the host's; inode numbers are ours, counted
-//! as they are met; links are always one; times are the start of the run, unless it is live; owner and mode are not
-//! told. Names that are not UTF-8 cannot be named and are not listed.
+//! as they are met; links are always one; times are the start of the run, unless it is live or the script set them;
+//! owner and mode are not told. Names that are not UTF-8 cannot be named and are not listed.
 //!
 //! # Security
 //! Only regular files and directories are opened: the kind is looked at before and, on the open descriptor, after, and
@@ -24,7 +24,7 @@ use std::os::unix::fs::{DirEntryExt, FileExt};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt, SystemTimeSpec};
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt};
 use sha2::{Digest, Sha256};
 
@@ -206,6 +206,9 @@ enum Root {
 struct Inode {
     number: u64,
     written: bool,
+    /// What the script set, in nanoseconds since 1970: it sees that again, whatever is shown of times otherwise.
+    accessed: Option<u64>,
+    modified: Option<u64>,
 }
 
 /// All grants of one run and what is open of them.
@@ -387,20 +390,21 @@ impl Hosts {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::hash_map::Entry::Vacant(free) => {
                 ledger.hold(INODE_BYTES).map_err(|_| Errno::Nomem)?;
-                Ok(free.insert(Inode { number, written: false }))
+                Ok(free.insert(Inode { number, written: false, accessed: None, modified: None }))
             }
         }
     }
 
     pub(crate) fn filestat(&mut self, found: &HostFound, ledger: &mut Ledger) -> Result<Filestat, Errno> {
         self.saw(b's', &found.size.to_le_bytes());
+        let inode = *self.inode(found.id, ledger)?;
         Ok(Filestat {
-            inode: self.inode(found.id, ledger)?.number,
+            inode: inode.number,
             filetype: found.kind.filetype(),
             links: 1,
             size: found.size,
-            accessed: found.times.accessed,
-            modified: found.times.modified,
+            accessed: inode.accessed.unwrap_or(found.times.accessed),
+            modified: inode.modified.unwrap_or(found.times.modified),
             changed: found.times.changed,
         })
     }
@@ -612,10 +616,12 @@ impl Hosts {
         self.name_made(made, ledger)
     }
 
-    /// Gives a regular file one more name, in the same grant.
+    /// Gives a regular file, or a symbolic link that leads nowhere up, one more name, in the same grant.
     pub(crate) fn link(&mut self, from: &HostPlace, to: &HostPlace, ledger: &mut Ledger) -> Result<(), Errno> {
-        if from.existing()?.kind != HostKind::File {
-            return Err(Errno::Perm);
+        match from.existing()?.kind {
+            HostKind::File => {}
+            HostKind::Link if !leads_up(&self.read_link(&from.at)?) => {}
+            HostKind::Link | HostKind::Directory | HostKind::Other => return Err(Errno::Perm),
         }
         if to.slash && to.found.is_none() {
             return Err(Errno::Noent);
@@ -683,48 +689,68 @@ impl Hosts {
         dir.rename(from.at.as_path(), dir, to.at.as_path()).map_err(|error| errno(&error))
     }
 
-    /// Sets the times of a file or directory, in nanoseconds since 1970.
+    /// Sets the times of what was found at a place, in nanoseconds since 1970; a link's are its own.
     pub(crate) fn set_times(
         &mut self,
         at: &HostPath,
         found: HostFound,
-        accessed: Option<u64>,
-        modified: Option<u64>,
+        times: (Option<u64>, Option<u64>),
+        ledger: &mut Ledger,
     ) -> Result<(), Errno> {
         if !self.grant(at.grant)?.writable {
             return Err(Errno::Rofs);
         }
-        let file = match (&self.grant(at.grant)?.root, found.kind) {
-            (Root::File(file), _) => file.clone(),
+        match (&self.grant(at.grant)?.root, found.kind) {
+            (Root::File(file), _) => set_file_times(file, times)?,
             (Root::Directory(dir), HostKind::Directory) => {
                 let opened = dir.open_dir(at.as_path()).map_err(|error| errno(&error))?;
                 // cap-std opens directories by path only, which cannot be changed through.
-                Arc::new(opened.open_with(".", &no_surprise(true, false)).map_err(|error| errno(&error))?.into_std())
+                let opened = opened.open_with(".", &no_surprise(true, false)).map_err(|error| errno(&error))?;
+                set_file_times(&opened.into_std(), times)?;
             }
-            (Root::Directory(dir), HostKind::File) => Arc::new(
-                dir.open_with(at.as_path(), &no_surprise(true, false)).map_err(|error| errno(&error))?.into_std(),
-            ),
-            (Root::Directory(_), HostKind::Link | HostKind::Other) => return Err(Errno::Notsup),
-        };
-        set_file_times(&file, accessed, modified)
+            (Root::Directory(dir), HostKind::File) => {
+                let opened = dir.open_with(at.as_path(), &no_surprise(true, false)).map_err(|error| errno(&error))?;
+                set_file_times(&opened.into_std(), times)?;
+            }
+            (Root::Directory(dir), HostKind::Link) => {
+                let spec = |nanos| Ok(SystemTimeSpec::Absolute(cap_std::time::SystemTime::from_std(moment(nanos)?)));
+                let (accessed, modified) = (times.0.map(spec).transpose()?, times.1.map(spec).transpose()?);
+                dir.set_symlink_times(at.as_path(), accessed, modified).map_err(|error| errno(&error))?;
+            }
+            (Root::Directory(_), HostKind::Other) => return Err(Errno::Notsup),
+        }
+        self.times_set(found.id, times, ledger)
     }
 
     pub(crate) fn set_open_times(
         &mut self,
         id: HostId,
-        accessed: Option<u64>,
-        modified: Option<u64>,
+        times: (Option<u64>, Option<u64>),
         ledger: &mut Ledger,
     ) -> Result<(), Errno> {
         if let Some(at) = self.directory(id).cloned() {
             let found = self.look(&at, ledger)?.ok_or(Errno::Noent)?;
-            return self.set_times(&at, found, accessed, modified);
+            return self.set_times(&at, found, times, ledger);
         }
         let (file, grant) = self.file(id)?;
         if !self.grant(grant)?.writable {
             return Err(Errno::Rofs);
         }
-        set_file_times(&file, accessed, modified)
+        set_file_times(&file, times)?;
+        let found = self.of_file(&file)?;
+        self.times_set(found.id, times, ledger)
+    }
+
+    fn times_set(
+        &mut self,
+        id: (u64, u64),
+        (accessed, modified): (Option<u64>, Option<u64>),
+        ledger: &mut Ledger,
+    ) -> Result<(), Errno> {
+        let inode = self.inode(id, ledger)?;
+        inode.accessed = accessed.or(inode.accessed);
+        inode.modified = modified.or(inode.modified);
+        Ok(())
     }
 
     /// What is known of an open file or directory.
@@ -883,8 +909,12 @@ fn leads_up(target: &str) -> bool {
     target.starts_with('/') || target.split('/').any(|name| name == "..")
 }
 
-fn set_file_times(file: &File, accessed: Option<u64>, modified: Option<u64>) -> Result<(), Errno> {
-    let moment = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(Errno::Inval);
+fn moment(nanos: u64) -> Result<SystemTime, Errno> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(Errno::Inval)
+}
+
+/// Sets when a file was last accessed and last modified.
+fn set_file_times(file: &File, (accessed, modified): (Option<u64>, Option<u64>)) -> Result<(), Errno> {
     let mut times = FileTimes::new();
     if let Some(nanos) = accessed {
         times = times.set_accessed(moment(nanos)?);

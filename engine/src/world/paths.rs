@@ -105,7 +105,10 @@ impl World {
             Where::Memory(place) => {
                 self.tree.set_times(place.existing()?, accessed, modified, self.clock.file_time())?;
             }
-            Where::Host(place) => self.tree.hosts.set_times(&place.at, place.existing()?, accessed, modified)?,
+            Where::Host(place) => {
+                let times = (accessed, modified);
+                self.tree.hosts.set_times(&place.at, place.existing()?, times, &mut self.tree.ledger)?;
+            }
         }
         Ok(())
     }
@@ -190,7 +193,6 @@ impl World {
                 let node = self.open_node(place, access, may_empty, may_create)?;
                 match self.tree.node(node)?.kind {
                     Kind::Directory(_) => (Target::Node(node), rights::DIRECTORY),
-                    Kind::Device(Device::Input) => (Target::Input, rights::INPUT & file_rights(base)),
                     Kind::Device(Device::Output(stream)) => {
                         (Target::Output(stream), rights::OUTPUT & file_rights(base))
                     }

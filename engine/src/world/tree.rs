@@ -45,6 +45,9 @@ pub(crate) const ROOT: NodeId = NodeId(0);
 /// The directory `/dev`, which is filled when somebody looks into it.
 const DEVICES: NodeId = NodeId(1);
 
+/// The directory `/home`. It leads to the working directory and, as on machines of many users, is not listed.
+const HOME: NodeId = NodeId(3);
+
 /// What a node is.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
@@ -57,36 +60,19 @@ pub(crate) enum Kind {
     Link(Arc<str>),
 }
 
-/// What a device node does.
+/// What a device node does. There are those that take output, and none that give anything: a script has its streams and
+/// its randomness without them, and what it can read of `/dev` is what escapes are looked for in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Device {
     /// Takes everything and gives nothing.
     Null,
-    /// Takes everything and gives zeros.
-    Zero,
-    /// Takes nothing ([`Errno::Nospc`]) and gives zeros.
-    Full,
-    /// Takes everything and gives what `random_get` would.
-    Random,
-    /// Standard input, under one more descriptor.
-    Input,
     /// Standard output or error, under one more descriptor.
     Output(Stream),
 }
 
-/// What lies in `/dev` and `/dev/fd`.
-const DEVICE_NAMES: [(&str, Device); 8] = [
-    ("full", Device::Full),
-    ("null", Device::Null),
-    ("random", Device::Random),
-    ("stderr", Device::Output(Stream::Stderr)),
-    ("stdin", Device::Input),
-    ("stdout", Device::Output(Stream::Stdout)),
-    ("urandom", Device::Random),
-    ("zero", Device::Zero),
-];
-const STREAM_NAMES: [(&str, Device); 3] =
-    [("0", Device::Input), ("1", Device::Output(Stream::Stdout)), ("2", Device::Output(Stream::Stderr))];
+/// What lies in `/dev`.
+const DEVICE_NAMES: [(&str, Device); 3] =
+    [("null", Device::Null), ("stderr", Device::Output(Stream::Stderr)), ("stdout", Device::Output(Stream::Stdout))];
 
 /// Names in a directory, sorted by their bytes.
 #[derive(Clone, Debug)]
@@ -279,6 +265,7 @@ impl Tree {
             let made = tree.place_directory(path, Some(writable), now);
             debug_assert!(made.is_ok());
             debug_assert!(path != "/dev" || made == Ok(DEVICES));
+            debug_assert!(path != "/home" || made == Ok(HOME));
         }
         tree
     }
@@ -289,12 +276,9 @@ impl Tree {
             return Ok(());
         }
         let now = self.node(DEVICES)?.modified;
-        let streams = self.place_directory("/dev/fd", Some(false), now)?;
-        for (directory, names) in [(DEVICES, DEVICE_NAMES.as_slice()), (streams, STREAM_NAMES.as_slice())] {
-            for (name, device) in names {
-                let node = self.insert(Kind::Device(*device), false, 0, now);
-                self.attach(directory, name, node, false)?;
-            }
+        for (name, device) in DEVICE_NAMES {
+            let node = self.insert(Kind::Device(device), false, 0, now);
+            self.attach(DEVICES, name, node, false)?;
         }
         Ok(())
     }
@@ -898,10 +882,14 @@ impl Tree {
     /// The names in a directory as they are now.
     ///
     /// # Errors
-    /// [`Errno::Nomem`] when the memory quota has no room for it, [`Stop::HostMemory`] when the host has none.
+    /// [`Errno::Acces`] for `/home` unless something in it is granted, [`Errno::Nomem`] when the memory quota has no room for it, [`Stop::HostMemory`] when the host has none.
     pub(crate) fn list(&mut self, spot: &Spot) -> Result<Listing, Fault> {
         if let Spot::Node(node) = spot {
             self.fill_devices(*node)?;
+            let directory = self.node(*node)?.directory()?;
+            if *node == HOME && directory.entries.len() <= 1 && directory.host.is_none() {
+                return Err(Errno::Acces.into());
+            }
         }
         let (inode, above, host) = match spot {
             Spot::Node(id) => {
@@ -1008,9 +996,8 @@ impl Tree {
     ) -> Result<u64, Fault> {
         if let Kind::Device(device) = self.node(id)?.kind {
             return match device {
-                Device::Full if ranges.total() > 0 => Err(Errno::Nospc.into()),
-                Device::Null | Device::Zero | Device::Full | Device::Random => Ok(ranges.total()),
-                Device::Input | Device::Output(_) => Err(Errno::Badf.into()),
+                Device::Null => Ok(ranges.total()),
+                Device::Output(_) => Err(Errno::Badf.into()),
             };
         }
         let (chunks, ledger) = self.owned(id)?;

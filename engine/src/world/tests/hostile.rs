@@ -178,7 +178,7 @@ fn refill(mem: &mut [u8], dice: &mut Dice) {
         "dev",
         "dev/null",
         "dev/stdout",
-        "dev/urandom",
+        "dev/stderr",
         "tmp/a",
         "tmp/b",
         "tmp/d",
