@@ -108,6 +108,10 @@ pub struct Usage {
     pub files_written: u64,
     /// Bytes written to files.
     pub bytes_written: u64,
+    /// Most files, directories and links of the script's that there were at one time.
+    pub files_peak: u64,
+    /// Most descriptors open at one time, the four that every run starts with included.
+    pub descriptors_peak: u64,
     /// Calls from the guest into the host.
     pub host_calls: u64,
 }
@@ -133,6 +137,9 @@ pub struct Outcome {
     pub stderr: Captured,
     /// What it used.
     pub usage: Usage,
+    /// Quotas that the script met on its way: it asked for more than was allowed, and got an error it could handle.
+    /// `memory` is among them if it did not die of it. `used` is the most it asked for.
+    pub quotas_met: Vec<LimitHit>,
     /// Digest of everything the run depended on.
     pub job_sha256: Digest,
     /// Where its clock started.

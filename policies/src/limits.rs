@@ -81,10 +81,16 @@ pub enum LimitKind {
     Stack,
     /// Bytes printed: [`Limits::output`].
     Output,
+    /// Bytes written to files: [`Limits::bytes_written`]. A quota: it appears to the script as an error.
+    BytesWritten,
+    /// Files, directories and links: [`Limits::files`]. A quota.
+    Files,
+    /// Open descriptors: [`Limits::descriptors`]. A quota.
+    Descriptors,
 }
 
 impl LimitKind {
-    /// The permanent name: `fuel`, `wall_time`, `memory`, `stack`, `output`.
+    /// The permanent name: `fuel`, `wall_time`, `memory`, `stack`, `output`, `bytes_written`, `files`, `descriptors`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,6 +99,9 @@ impl LimitKind {
             Self::Memory => "memory",
             Self::Stack => "stack",
             Self::Output => "output",
+            Self::BytesWritten => "bytes_written",
+            Self::Files => "files",
+            Self::Descriptors => "descriptors",
         }
     }
 }

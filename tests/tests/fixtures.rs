@@ -20,6 +20,7 @@ struct Expectation {
     stderr: Option<String>,
     exit: Option<i32>,
     limit: Option<(String, u64)>,
+    quota: Option<(String, u64)>,
     after: Option<u64>,
 }
 
@@ -43,9 +44,10 @@ fn expectation(source: &str) -> Result<Expectation, String> {
             "stderr" => found.stderr = Some(unescape(value)),
             "exit" => found.exit = Some(i32::try_from(number()?).map_err(|_| "exit code too large")?),
             "after" => found.after = Some(number()?),
-            "limit" => {
-                let (kind, allowed) = value.split_once(' ').ok_or("limit needs a kind and a value")?;
-                found.limit = Some((kind.into(), allowed.parse().map_err(|_| "limit needs a number")?));
+            "limit" | "quota" => {
+                let (kind, allowed) = value.split_once(' ').ok_or("it needs a kind and a value")?;
+                let bound = Some((kind.into(), allowed.parse().map_err(|_| "its value is a number")?));
+                if key == "limit" { found.limit = bound } else { found.quota = bound }
             }
             _ => return Err(format!("`{line}` is not in fixtures/README.md")),
         }
@@ -84,7 +86,7 @@ fn check(path: &Path) -> Result<(), Failed> {
     {
         let _ = writeln!(wrong, "expected on standard error: {stderr:?}");
     }
-    if expected.limit.is_some() || expected.after.is_some() {
+    if expected.limit.is_some() || expected.quota.is_some() || expected.after.is_some() {
         let json: serde_json::Value = serde_json::from_str(&run(&["--format", "json"]).stdout)?;
         if let Some((kind, allowed)) = &expected.limit {
             let limit = &json["limit"];
@@ -98,6 +100,16 @@ fn check(path: &Path) -> Result<(), Failed> {
             }
             if !ran.stderr.contains(&format!("capibara: stopped by limit {kind}")) {
                 let _ = writeln!(wrong, "standard error does not name the limit");
+            }
+        }
+        if let Some((kind, allowed)) = &expected.quota {
+            let met = |hit: &serde_json::Value| {
+                hit["kind"] == kind.as_str()
+                    && hit["allowed"] == *allowed
+                    && hit["used"].as_u64().is_some_and(|used| used > *allowed)
+            };
+            if !json["quotas_met"].as_array().is_some_and(|hits| hits.iter().any(met)) {
+                let _ = writeln!(wrong, "expected quota {kind} {allowed}, got {}", json["quotas_met"]);
             }
         }
         if let Some(most) = expected.after {

@@ -230,7 +230,8 @@ fn cancelling_one_run_leaves_its_neighbour_alone() {
             });
             let outcome = engine.run_blocking(job).unwrap();
             let asked = asker.join().unwrap();
-            assert!(asked.elapsed() < Duration::from_millis(100), "{:?}", asked.elapsed());
+            // Far below the limit of time, and far above what a busy machine may take.
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
             assert_eq!(outcome.status, Status::Canceled { reason: CancelReason::Asked });
             assert!(outcome.stdout.text().starts_with("before\n"));
             assert_eq!(neighbour.join().unwrap().stdout.text(), "4499998500000\n");

@@ -361,8 +361,9 @@ impl Bounds {
             LimitKind::WallTime => u64::try_from(self.own.wall_time.as_millis()).unwrap_or(u64::MAX),
             LimitKind::Memory => self.own.memory,
             LimitKind::Output => self.own.output,
-            // Its size is fixed.
-            LimitKind::Stack => 0,
+            LimitKind::BytesWritten => self.own.bytes_written,
+            // No flag sets them.
+            LimitKind::Stack | LimitKind::Files | LimitKind::Descriptors => 0,
         };
         !self.narrow || allowed < most
     }
@@ -394,6 +395,12 @@ impl Ended {
                 }
                 if let Some(hint) = uncaught_hint(*exit_code, &self.left.last_error_line) {
                     console.hint(hint);
+                }
+                // A script that failed may have failed of it; one that succeeded knew what to do.
+                for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
+                    console.say(&text::quota(hit));
+                    let raisable = bounds.can_raise(hit.kind, hit.allowed);
+                    console.hint(&text::limit_hint(hit.kind, &bounds.policy, raisable));
                 }
                 Ok(ExitCode::Script(*exit_code))
             }
@@ -429,9 +436,8 @@ fn uncaught_hint(exit_code: i32, last: &str) -> Option<&'static str> {
     if last.starts_with("ModuleNotFoundError: No module named '") && last.ends_with('\'') {
         return Some("the script sees Python's standard library, and no packages or modules of this machine");
     }
-    last.starts_with("FileNotFoundError: [Errno 44] ").then_some(
-        "the script sees no files of this machine; give it data on standard input: `capibara run SCRIPT < FILE`",
-    )
+    last.starts_with("FileNotFoundError: [Errno 44] ")
+        .then_some("the script sees no files of this machine but those you grant: `capibara run --read FILE SCRIPT`")
 }
 
 #[cfg(test)]
@@ -456,7 +462,7 @@ mod tests {
     fn hints_follow_only_what_they_explain() {
         for (code, last, word) in [
             (1, "ModuleNotFoundError: No module named 'numpy'", Some("packages")),
-            (1, "FileNotFoundError: [Errno 44] No such file or directory: 'data.csv'", Some("< FILE")),
+            (1, "FileNotFoundError: [Errno 44] No such file or directory: 'data.csv'", Some("--read FILE")),
             (1, "ModuleNotFoundError: No module named 'pwd': there are no user accounts here", None),
             (0, "ModuleNotFoundError: No module named 'numpy'", None),
             (2, "FileNotFoundError: [Errno 44] No such file or directory: 'data.csv'", None),

@@ -38,6 +38,7 @@ pub(crate) struct RunReport {
     trap: Option<TrapReport>,
     error: Option<ErrorReport>,
     usage: Option<UsageReport>,
+    quotas_met: Vec<LimitReport>,
     scan: Option<()>,
     artifacts: [(); 0],
     job_sha256: Option<String>,
@@ -81,6 +82,8 @@ struct UsageReport {
     files_written: u64,
     bytes_written: u64,
     host_calls: u64,
+    files_peak: u64,
+    descriptors_peak: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +108,7 @@ impl RunReport {
             stdout_truncated,
             stderr_truncated,
             usage: Some(outcome.usage.into()),
+            quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
@@ -150,6 +154,7 @@ impl RunReport {
             trap: None,
             error: None,
             usage: None,
+            quotas_met: Vec::new(),
             scan: None,
             artifacts: [],
             job_sha256: None,
@@ -221,6 +226,8 @@ impl From<Usage> for UsageReport {
             files_written: usage.files_written,
             bytes_written: usage.bytes_written,
             host_calls: usage.host_calls,
+            files_peak: usage.files_peak,
+            descriptors_peak: usage.descriptors_peak,
         }
     }
 }
@@ -317,7 +324,8 @@ mod tests {
                 r#"{"schema":1,"status":"completed","exit_code":3,"stdout":"","stderr":"","stdout_truncated":false,"#,
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
-                r#""bytes_written":0,"host_calls":0},"scan":null,"artifacts":[],"#,
+                r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
+                r#""scan":null,"artifacts":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,

@@ -73,6 +73,9 @@ impl Console {
         for line in stats(&outcome.usage, outcome.live) {
             self.say(&line);
         }
+        for hit in &outcome.quotas_met {
+            self.say(&format!("  {}", quota(hit)));
+        }
         if !outcome.live {
             self.say(&format!("  to repeat    --epoch {} --seed {}", outcome.epoch, outcome.seed));
         }
@@ -102,31 +105,53 @@ fn stats(usage: &Usage, live: bool) -> Vec<String> {
 
 /// `stopped by limit wall_time: allowed 1s, used 1.002s`. Where sleep was counted in, which took no real time, it says so.
 pub(crate) fn limit(hit: &LimitHit, usage: &Usage) -> String {
-    let show: fn(u64) -> String = match hit.kind {
-        LimitKind::WallTime => units::millis,
-        LimitKind::Memory | LimitKind::Output | LimitKind::Stack => units::size,
-        LimitKind::Fuel => units::count,
-    };
-    let (allowed, mut used) = (show(hit.allowed), show(hit.used));
-    if allowed == used && hit.allowed != hit.used {
-        used = format!("{}B", hit.used);
-    }
+    let (allowed, used) = figures(hit);
     let slept = hit.kind == LimitKind::WallTime && !usage.slept.is_zero();
     let note = if slept { " (time slept counts as passed)" } else { "" };
     format!("stopped by limit {}: allowed {allowed}, used {used}{note}", hit.kind)
 }
 
+/// `met quota files: allowed 1_000, asked for 1_001`.
+pub(crate) fn quota(hit: &LimitHit) -> String {
+    let (allowed, used) = figures(hit);
+    format!("met quota {}: allowed {allowed}, asked for {used}", hit.kind)
+}
+
+/// What was allowed and what was used, so that they differ if they are not the same.
+fn figures(hit: &LimitHit) -> (String, String) {
+    let show: fn(u64) -> String = match hit.kind {
+        LimitKind::WallTime => units::millis,
+        LimitKind::Memory | LimitKind::Output | LimitKind::Stack | LimitKind::BytesWritten => units::size,
+        LimitKind::Fuel | LimitKind::Files | LimitKind::Descriptors => units::count,
+    };
+    let (allowed, mut used) = (show(hit.allowed), show(hit.used));
+    if allowed == used && hit.allowed != hit.used {
+        used = format!("{}B", hit.used);
+    }
+    (allowed, used)
+}
+
 /// What to do about a limit; `raisable` says whether a flag may raise it under this policy.
 pub(crate) fn limit_hint(kind: LimitKind, policy: &str, raisable: bool) -> String {
     let option = match kind {
-        LimitKind::Fuel | LimitKind::WallTime | LimitKind::Memory | LimitKind::Output => limit_option(kind.name()),
+        LimitKind::Fuel
+        | LimitKind::WallTime
+        | LimitKind::Memory
+        | LimitKind::Output
+        | LimitKind::BytesWritten
+        | LimitKind::Files
+        | LimitKind::Descriptors => limit_option(kind.name()),
         LimitKind::Stack => {
             return "the stack has a fixed size: the script nests too deeply, for example by endless recursion".into();
         }
     };
     match option {
         Some(option) if raisable => format!("raise it with {option}"),
-        _ => format!("policy `{policy}` allows no more: choose another one, for example `--policy moderate`"),
+        _ if policy == "permissive" => "no policy of this version allows more".into(),
+        _ => {
+            let wider = if policy == "strict" { "moderate" } else { "permissive" };
+            format!("policy `{policy}` allows no more: choose another one, for example `--policy {wider}`")
+        }
     }
 }
 

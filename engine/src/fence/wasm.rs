@@ -20,7 +20,7 @@ use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 use crate::program;
 use crate::timer::Timer;
-use crate::world::{ClockConfig, Fault, HostGrant, Quotas, RandomConfig, Stop, World, WorldConfig};
+use crate::world::{ClockConfig, Fault, HostGrant, Quotas, RandomConfig, Refused, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
@@ -218,8 +218,10 @@ pub(crate) async fn run(
         stdin_end: world.stdin_end,
     }
     .digest();
+    let quotas_met = quotas_met(&limits, world.refused, end.memory_refused, &status);
     Ok(Outcome {
         status,
+        quotas_met,
         stdout: Captured { bytes: world.stdout, truncated: world.stdout_truncated },
         stderr: Captured { bytes: world.stderr, truncated: world.stderr_truncated },
         usage: Usage {
@@ -230,6 +232,8 @@ pub(crate) async fn run(
             output_bytes: world.output_bytes,
             files_written: world.files_written,
             bytes_written: world.bytes_written,
+            files_peak: world.files_peak,
+            descriptors_peak: world.descriptors_peak,
             host_calls,
         },
         job_sha256,
@@ -318,6 +322,24 @@ enum CallError {
     Instance(wasmtime::Error),
     /// The guest is not what it should be.
     Contract(&'static str),
+}
+
+/// Which quotas a script met that went on.
+fn quotas_met(limits: &Limits, refused: Refused, memory: Option<u64>, status: &Status) -> Vec<LimitHit> {
+    let stopped_by = match status {
+        Status::Limit(hit) => Some(hit.kind),
+        Status::Completed { .. } | Status::Trapped(_) | Status::Canceled { .. } => None,
+    };
+    [
+        (LimitKind::Memory, limits.memory, refused.memory.max(memory.unwrap_or(0))),
+        (LimitKind::BytesWritten, limits.bytes_written, refused.bytes_written),
+        (LimitKind::Files, limits.files, refused.files),
+        (LimitKind::Descriptors, limits.descriptors, refused.descriptors),
+    ]
+    .into_iter()
+    .filter(|(kind, _, used)| *used > 0 && stopped_by != Some(*kind))
+    .map(|(kind, allowed, used)| LimitHit { kind, allowed, used })
+    .collect()
 }
 
 fn millis(time: Duration) -> u64 {
@@ -426,6 +448,10 @@ impl End<'_> {
             LimitKind::Memory => (self.limits.memory, self.memory_refused.unwrap_or(self.limits.memory)),
             LimitKind::Output => (self.limits.output, output),
             LimitKind::Stack => (STACK_BYTES as u64, STACK_BYTES as u64),
+            // Quotas: they stop nothing.
+            LimitKind::BytesWritten => (self.limits.bytes_written, self.limits.bytes_written),
+            LimitKind::Files => (self.limits.files, self.limits.files),
+            LimitKind::Descriptors => (self.limits.descriptors, self.limits.descriptors),
         };
         Status::Limit(LimitHit { kind, allowed, used })
     }

@@ -60,6 +60,9 @@ pub(crate) struct Descriptors {
     limit: usize,
     /// No number below this one is free.
     first_free: usize,
+    /// Descriptors that are open, and most of them at one time.
+    open: u64,
+    peak: u64,
 }
 
 impl Descriptors {
@@ -76,7 +79,7 @@ impl Descriptors {
             Some(root),
         ];
         let limit = usize::try_from(quota.clamp(INITIAL, MAX_DESCRIPTORS)).unwrap_or(slots.len());
-        Self { first_free: slots.len(), slots, limit }
+        Self { first_free: slots.len(), slots, limit, open: INITIAL, peak: INITIAL }
     }
 
     /// # Errors
@@ -113,7 +116,14 @@ impl Descriptors {
             Some(slot) => *slot = Some(descriptor),
             None => self.slots.push(Some(descriptor)),
         }
+        self.open = self.open.saturating_add(1);
+        self.peak = self.peak.max(self.open);
         Ok(fd)
+    }
+
+    /// Most descriptors that were open at one time.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
     }
 
     /// Takes a descriptor out of the table.
@@ -124,6 +134,7 @@ impl Descriptors {
         let index = usize::try_from(fd).map_err(|_| Errno::Badf)?;
         let descriptor = self.slots.get_mut(index).and_then(Option::take).ok_or(Errno::Badf)?;
         self.first_free = self.first_free.min(index);
+        self.open = self.open.saturating_sub(1);
         Ok(descriptor)
     }
 

@@ -829,7 +829,8 @@ impl Hosts {
             return Err(Errno::Fbig.into());
         }
         let hole = offset.saturating_sub(size);
-        let most = ledger.writable_bytes().saturating_sub(hole).min(ranges.total()).min(below_largest);
+        let asked = ranges.total().min(below_largest);
+        let most = ledger.writable_bytes(asked.saturating_add(hole)).saturating_sub(hole);
         if most == 0 {
             return Err(Errno::Nospc.into());
         }
@@ -866,7 +867,7 @@ impl Hosts {
             return Err(Errno::Fbig);
         }
         let added = size.saturating_sub(self.size(id)?);
-        if added > ledger.writable_bytes() {
+        if ledger.writable_bytes(added) < added {
             return Err(Errno::Nospc);
         }
         file.set_len(size).map_err(|error| errno(&error))?;

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 pub(crate) use abi::Errno;
 pub(crate) use clock::ClockConfig;
 pub(crate) use host::{HostGrant, HostRoot, holds_files};
-pub(crate) use quota::Quotas;
+pub(crate) use quota::{Quotas, Refused};
 pub(crate) use random::RandomConfig;
 pub(crate) use startup::WorldError;
 pub(crate) use streams::InputEnd;
@@ -106,6 +106,12 @@ pub(crate) struct WorldEnd {
     pub(crate) output_attempted: u64,
     /// Files the script made, wrote or resized; each counts once.
     pub(crate) files_written: u64,
+    /// Most files, directories and links of the script's at one time.
+    pub(crate) files_peak: u64,
+    /// Most descriptors open at one time.
+    pub(crate) descriptors_peak: u64,
+    /// What was asked for beyond quotas.
+    pub(crate) refused: Refused,
     /// Bytes the script wrote to files, also those overwritten or removed since.
     pub(crate) bytes_written: u64,
     /// SHA-256 of what the script read of standard input.
@@ -293,6 +299,9 @@ impl World {
             output_bytes,
             output_attempted,
             files_written: self.tree.ledger.files_written(),
+            files_peak: self.tree.ledger.names_peak(),
+            descriptors_peak: self.descriptors.peak(),
+            refused: self.tree.ledger.refused(),
             bytes_written: self.tree.ledger.bytes_written(),
             stdin_bytes: self.input.consumed(),
             stdin_end: self.input.end(),

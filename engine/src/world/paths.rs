@@ -176,7 +176,10 @@ impl World {
         }
         // Everything that can be refused is, before a file is made or emptied.
         abi::writable(mem, opened, 4)?;
-        self.descriptors.check_room()?;
+        if let Err(errno) = self.descriptors.check_room() {
+            self.tree.ledger.refuse_descriptor();
+            return Err(errno.into());
+        }
         let follow = follows(dir_flags)? && !(create && exclusive);
         let place = self.place(mem, fd, rights::PATH_OPEN, (path, path_len), follow)?;
         let through = self.descriptors.get(fd)?;

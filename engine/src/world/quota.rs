@@ -32,13 +32,36 @@ pub(crate) struct Ledger {
     /// Fuel that host calls cost so far.
     spent: u64,
     names: u64,
+    /// Most names at one time.
+    names_peak: u64,
     bytes_written: u64,
     files_written: u64,
+    refused: Refused,
+}
+
+/// What the script asked for beyond a quota, as the sum it would have led to; 0 where it never did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) memory: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) files: u64,
+    pub(crate) descriptors: u64,
 }
 
 impl Ledger {
     pub(crate) fn new(quotas: Quotas) -> Self {
-        Self { quotas, linear: 0, held: 0, peak: 0, spent: 0, names: 0, bytes_written: 0, files_written: 0 }
+        Self {
+            quotas,
+            linear: 0,
+            held: 0,
+            peak: 0,
+            spent: 0,
+            names: 0,
+            names_peak: 0,
+            bytes_written: 0,
+            files_written: 0,
+            refused: Refused::default(),
+        }
     }
 
     pub(crate) fn set_linear(&mut self, bytes: u64) {
@@ -81,12 +104,19 @@ impl Ledger {
     /// [`Errno::Nospc`] when the quota would be passed; nothing is taken then.
     pub(crate) fn hold(&mut self, bytes: u64) -> Result<(), Errno> {
         if bytes > self.room() {
+            self.refuse_memory(bytes);
             return Err(Errno::Nospc);
         }
         self.held = self.held.saturating_add(bytes);
         self.peak = self.peak.max(self.linear.saturating_add(self.held));
         self.spend(price::HELD_BYTE.saturating_mul(bytes));
         Ok(())
+    }
+
+    /// Takes note that so many bytes more than are held were refused.
+    pub(crate) fn refuse_memory(&mut self, bytes: u64) {
+        let sum = self.linear.saturating_add(self.held).saturating_add(bytes);
+        self.refused.memory = self.refused.memory.max(sum);
     }
 
     /// Gives memory back.
@@ -99,10 +129,13 @@ impl Ledger {
     /// # Errors
     /// [`Errno::Nospc`] when the script has as many as it may.
     pub(crate) fn take_name(&mut self) -> Result<(), Errno> {
-        if self.names >= self.quotas.files {
+        let names = self.names.saturating_add(1);
+        if names > self.quotas.files {
+            self.refused.files = names;
             return Err(Errno::Nospc);
         }
-        self.names = self.names.saturating_add(1);
+        self.names = names;
+        self.names_peak = self.names_peak.max(names);
         Ok(())
     }
 
@@ -116,9 +149,41 @@ impl Ledger {
         self.names
     }
 
-    /// Bytes that may still be written to files.
-    pub(crate) fn writable_bytes(&self) -> u64 {
-        self.quotas.bytes_written.saturating_sub(self.bytes_written)
+    /// How many of `asked` bytes may still be written to files.
+    pub(crate) fn writable_bytes(&mut self, asked: u64) -> u64 {
+        let left = self.quotas.bytes_written.saturating_sub(self.bytes_written);
+        if asked > left {
+            let sum = self.bytes_written.saturating_add(asked);
+            self.refused.bytes_written = self.refused.bytes_written.max(sum);
+        }
+        left.min(asked)
+    }
+
+    /// Whether a file may have this size.
+    ///
+    /// # Errors
+    /// [`Errno::Fbig`].
+    pub(crate) fn check_size(&mut self, size: u64) -> Result<(), Errno> {
+        if size > self.largest_file() {
+            self.refused.memory = self.refused.memory.max(size);
+            return Err(Errno::Fbig);
+        }
+        Ok(())
+    }
+
+    /// Takes note that a descriptor was refused.
+    pub(crate) fn refuse_descriptor(&mut self) {
+        self.refused.descriptors = self.quotas.descriptors.saturating_add(1);
+    }
+
+    /// What was asked for beyond quotas.
+    pub(crate) fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// Most names at one time that the script had made.
+    pub(crate) fn names_peak(&self) -> u64 {
+        self.names_peak
     }
 
     pub(crate) fn count_written(&mut self, bytes: u64) {

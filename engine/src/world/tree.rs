@@ -1006,9 +1006,9 @@ impl Tree {
         }
         let below_largest = ledger.largest_file().saturating_sub(offset);
         if below_largest == 0 {
-            return Err(Errno::Fbig.into());
+            return Err(ledger.check_size(u64::MAX).err().unwrap_or(Errno::Fbig).into());
         }
-        let most = ranges.total().min(below_largest).min(ledger.writable_bytes());
+        let most = ledger.writable_bytes(ranges.total().min(below_largest));
         let mut count = 0_u64;
         for (pointer, len) in ranges.iter() {
             let len = u32::try_from(most.saturating_sub(count).min(u64::from(len))).unwrap_or(len);
@@ -1018,6 +1018,9 @@ impl Tree {
             if written < bytes.len() {
                 break;
             }
+        }
+        if count < most {
+            ledger.refuse_memory(most.saturating_sub(count));
         }
         if count == 0 {
             return Err(Errno::Nospc.into());
@@ -1037,9 +1040,7 @@ impl Tree {
             return Err(Errno::Inval);
         }
         let (chunks, ledger) = self.owned(id)?;
-        if size > ledger.largest_file() {
-            return Err(Errno::Fbig);
-        }
+        ledger.check_size(size)?;
         chunks.resize(size, ledger);
         self.count_written(id);
         self.touch(id, now);
