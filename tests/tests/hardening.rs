@@ -210,12 +210,14 @@ fn mutated_scripts() {
     };
     let tally: [AtomicU64; 4] = Default::default();
     let run = |number: u64| {
-        // What ran last is there to look at when the process dies.
+        // What ran last is there to look at when the process dies, and so is what broke the guest down.
         let script = mutator.script(number);
-        let name = format!("mutated-{:?}.py", std::thread::current().id());
-        let _ = std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), &script);
+        let keep = |name: String, script: &[u8]| {
+            std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), script).expect("a script is kept");
+        };
+        keep(format!("mutated-{:?}.py", std::thread::current().id()), &script);
         let live = number % 8 == 7;
-        let mut job = Job::file("mutated.py", script).with_limits(limits.clone()).with_seed(number.into());
+        let mut job = Job::file("mutated.py", script.as_slice()).with_limits(limits.clone()).with_seed(number.into());
         if live {
             job = job.with_live(true);
             job.limits.fuel = None;
@@ -226,8 +228,11 @@ fn mutated_scripts() {
                     Status::Completed { exit_code: 0 } => 0,
                     Status::Completed { .. } => 1,
                     Status::Limit(_) => 2,
+                    // A script may ask for it; any other is worth a look.
+                    Status::Trapped(_) if script.windows(5).any(|part| part == b"abort") => 3,
                     Status::Trapped(trap) => {
                         eprintln!("script {number}: {trap:?}");
+                        keep(format!("trapped-{number}.py"), &script);
                         3
                     }
                     _ => panic!("script {number}: {:?}", outcome.status),
