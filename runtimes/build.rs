@@ -17,6 +17,7 @@ const FLAGS: &[&[&str]] = &[
     &[RECIPE_VERSION, flags::BASE, flags::LINK, flags::REACTOR, flags::SOURCE_DATE_EPOCH, flags::CORE],
     flags::SYSMODULE,
     flags::POSIXMODULE,
+    flags::SIGNALMODULE,
     flags::BUILDINFO,
     flags::GETPATH,
     flags::GROUPS,

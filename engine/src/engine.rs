@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use capibara_runtimes::{
-    BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, Silent,
+    BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
 };
 use wasmtime::{Linker, Module};
 
@@ -202,10 +202,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] says what is missing, and its hint how to get it.
     pub fn prepare(&self, language: Language, live: bool, progress: &dyn Progress) -> Result<(), EngineError> {
-        self.prepare_from(language, live, None, progress)
+        self.prepare_with(language, live, Building { sources: None, thorough: false, progress })
     }
 
-    /// As [`prepare`](Self::prepare), with a folder that holds the recipe's source files, so that no network is needed.
+    /// As [`prepare`](Self::prepare), and digests what is there, so that anything damaged is made anew. `sources` is a
+    /// folder that holds the recipe's source files, so that no network is needed.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -216,10 +217,13 @@ impl Engine {
         sources: Option<&Path>,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.prepare_with(language, live, Building { sources, thorough: true, progress })
+    }
+
+    fn prepare_with(&self, language: Language, live: bool, building: Building<'_>) -> Result<(), EngineError> {
         if !language.has_runtime() {
             return Ok(());
         }
-        let building = Building { sources, progress };
         self.guest(language, Variant::of(live), Some(&building)).map(drop)
     }
 
@@ -311,17 +315,24 @@ impl Engine {
         let Some(recipe) = language.runtime() else {
             return Err(EngineError::RuntimeMissing { language: language.name() });
         };
-        let runtime = match (capibara_runtimes::locate(&self.0.folders, recipe)?, building) {
-            (Some(runtime), _) => runtime,
-            (None, Some(building)) => self.build(recipe, building, false)?,
-            (None, None) => return Err(EngineError::RuntimeMissing { language: language.name() }),
+        let runtime = match (capibara_runtimes::locate(&self.0.folders, recipe), building) {
+            (Ok(Some(runtime)), _) => runtime,
+            (Ok(None), Some(building)) => self.build(recipe, building, false)?,
+            (Ok(None), None) => return Err(EngineError::RuntimeMissing { language: language.name() }),
+            // Its manifest is damaged: build it again, if we may take the time.
+            (Err(error @ RuntimeError::Manifest { .. }), Some(building)) => {
+                progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
+                self.build(recipe, building, true)?
+            }
+            (Err(error), _) => return Err(error.into()),
         };
-        match (self.load_runtime(&runtime, variant, progress), building) {
+        let thorough = building.is_some_and(|building| building.thorough);
+        match (self.load_runtime(&runtime, variant, thorough, progress), building) {
             // Its code or image is damaged: build it again, if we may take the time.
             (Err(error @ EngineError::Artifact { .. }), Some(building)) => {
                 progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
                 let runtime = self.build(recipe, building, true)?;
-                self.load_runtime(&runtime, variant, progress)
+                self.load_runtime(&runtime, variant, false, progress)
             }
             (result, _) => result,
         }
@@ -360,14 +371,25 @@ impl Engine {
         Ok(runtime)
     }
 
-    fn load_runtime(&self, runtime: &Runtime, variant: Variant, progress: &dyn Progress) -> Result<Guest, EngineError> {
+    /// Loads a runtime. With `thorough`, everything it consists of is digested first.
+    fn load_runtime(
+        &self,
+        runtime: &Runtime,
+        variant: Variant,
+        thorough: bool,
+        progress: &dyn Progress,
+    ) -> Result<Guest, EngineError> {
         let manifest = &runtime.manifest;
+        if thorough {
+            // Needed only where code is compiled, so a run would not notice.
+            artifact::open(&runtime.code(), Some(&manifest.code.sha256), true)?;
+        }
         let cpu = self.cpu(runtime, variant)?;
         let engine = self.wasmtime(variant, cpu)?;
-        let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), false)?.into_file();
+        let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), thorough)?.into_file();
         let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
         let image = Image::open(image, memory_bytes).map_err(EngineError::os("map the memory image"))?;
-        let module = compiled_module(&engine, runtime, variant, cpu, progress)?;
+        let module = compiled_module(&engine, runtime, (variant, cpu), thorough, progress)?;
         let mut linker: Linker<State> = Linker::new(&engine);
         fence::link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
         let instances =
@@ -389,6 +411,8 @@ fn baseline() -> Result<Cpu, EngineError> {
 /// What building a runtime needs.
 struct Building<'a> {
     sources: Option<&'a Path>,
+    /// Whether to digest what is there.
+    thorough: bool,
     progress: &'a dyn Progress,
 }
 
@@ -402,13 +426,13 @@ fn compiled_path(engine: &wasmtime::Engine, runtime: &Runtime, variant: Variant,
 fn compiled_module(
     engine: &wasmtime::Engine,
     runtime: &Runtime,
-    variant: Variant,
-    cpu: Cpu,
+    (variant, cpu): (Variant, Cpu),
+    thorough: bool,
     progress: &dyn Progress,
 ) -> Result<Module, EngineError> {
     let folder = runtime.compiled();
     let path = compiled_path(engine, runtime, variant, cpu);
-    match artifact::open(&path, None, false) {
+    match artifact::open(&path, None, thorough) {
         Ok(opened) => match artifact::load(engine, opened) {
             Ok(module) => return Ok(module),
             Err(error) => progress

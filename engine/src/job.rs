@@ -58,13 +58,13 @@ impl Epoch {
 
 /// A text that is not a moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a moment from 1970 to 2400: write for example `2026-01-31T12:00:00Z`")]
+#[error("`{text}` is not a moment from 1970 to 2261: write for example `2026-01-31T12:00:00Z`")]
 pub struct EpochError {
     text: String,
 }
 
-/// The last moment a clock may start at, so that no sum of it overflows: 2400-01-01T00:00:00Z.
-const LATEST_EPOCH_NANOS: u64 = 13_569_465_600_000_000_000;
+/// The last moment a clock may start at: 2261-01-01T00:00:00Z. Python counts nanoseconds in 63 bits, until April 2262.
+const LATEST_EPOCH_NANOS: u64 = 9_183_110_400_000_000_000;
 
 impl FromStr for Epoch {
     type Err = EpochError;
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!("2026-01-31T13:00:00+01:00".parse::<Epoch>().unwrap(), epoch);
         let fine = Epoch::from_nanos(1_769_860_800_123_456_789);
         assert_eq!(fine.to_string().parse::<Epoch>().unwrap(), fine);
-        for bad in ["", "yesterday", "2026-01-31", "1960-01-01T00:00:00Z", "2500-01-01T00:00:00Z"] {
+        for bad in ["", "yesterday", "2026-01-31", "1960-01-01T00:00:00Z", "2262-01-01T00:00:00Z"] {
             assert!(bad.parse::<Epoch>().is_err(), "{bad}");
         }
     }

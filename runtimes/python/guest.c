@@ -67,14 +67,14 @@ static void give_reserve_back(void)
 
 static __wasi_timestamp_t clock_base;
 
-static __wasi_timestamp_t monotonic(void)
+static __wasi_timestamp_t processor_time(void)
 {
     __wasi_timestamp_t now = 0;
-    __wasi_clock_time_get(__WASI_CLOCKID_MONOTONIC, 0, &now);
+    __wasi_clock_time_get(__WASI_CLOCKID_PROCESS_CPUTIME_ID, 0, &now);
     return now;
 }
 
-clock_t clock(void) { return (clock_t)(monotonic() - clock_base); }
+clock_t clock(void) { return (clock_t)(processor_time() - clock_base); }
 
 /* ---- starting the interpreter ---- */
 
@@ -143,6 +143,8 @@ static void start_python(const char *lib)
     PyConfig_SetString(&config, &config.program_name, L"/usr/bin/python3");
     PyConfig_SetString(&config, &config.executable, L"/usr/bin/python3");
     PyConfig_SetString(&config, &config.home, L"/usr");
+    /* Where frozen modules say they are: `__file__` and `__path__` are looked at, as by logging. */
+    PyConfig_SetString(&config, &config.stdlib_dir, L"/usr/lib/python3.13");
     /* UTF-8 mode alone would write lone surrogates; python on an ordinary UTF-8 machine refuses them. */
     PyConfig_SetString(&config, &config.stdio_encoding, L"utf-8");
     PyConfig_SetString(&config, &config.stdio_errors, L"strict");
@@ -370,6 +372,24 @@ static int flush_all(void)
     return failed;
 }
 
+/* Lets go of what the script made. From here and not from boot.py: what a finalizer complains of shows no frame of ours. */
+static void let_go(PyObject *function)
+{
+    PyObject *ours = PyObject_CallNoArgs(function);
+    Py_ssize_t count = ours ? PyLong_AsSsize_t(ours) : -1;
+    if (!ours) PyErr_WriteUnraisable(function);
+    Py_XDECREF(ours);
+    PyObject *modules = PyImport_GetModuleDict();
+    while (count >= 0 && PyDict_GET_SIZE(modules) > count) {
+        PyObject *last = PyObject_CallMethod(modules, "popitem", NULL);
+        if (!last) break;
+        Py_DECREF(last);
+    }
+    PyErr_Clear();
+    if (PyDict_DelItemString(modules, "__main__")) PyErr_Clear();
+    PyGC_Collect();
+}
+
 static void call_at_exit(PyObject *function)
 {
     PyObject *done = PyObject_CallNoArgs(function);
@@ -383,7 +403,7 @@ static int finish(int status)
     call_at_exit(run_exitfuncs);
     int failed = flush_all();
     Py_CLEAR(main_globals);
-    call_at_exit(hook_finish); /* drops the script's modules: files it left open are written, __del__ is called */
+    let_go(hook_finish); /* files it left open are written, __del__ is called */
     return failed && status == 0 ? 120 : status;
 }
 
@@ -407,7 +427,7 @@ EXPORT("alloc") void *capibara_alloc(size_t bytes) { return malloc(bytes ? bytes
 
 EXPORT("run") int capibara_run(char *text, size_t length)
 {
-    clock_base = monotonic();
+    clock_base = processor_time();
     __wasilibc_reset_preopens();
     PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
     free(text);

@@ -26,7 +26,16 @@ struct output {
 };
 
 static char buffers[2][CAPACITY];
-struct output capibara_output[2] = {{0, 0, buffers[0]}, {0, 0, buffers[1]}};
+
+/* Which descriptors are which stream, 1 or 2; the host keeps it, as it sees what is opened, closed and renumbered. */
+#define DESCRIPTORS 256
+static uint8_t streams[DESCRIPTORS] = {0, 1, 2};
+
+struct {
+    struct output stream[2];
+    uint8_t *streams;
+    uint32_t descriptors;
+} capibara_output = {{{0, 0, buffers[0]}, {0, 0, buffers[1]}}, streams, DESCRIPTORS};
 
 /* The wrappers python started with, while they encode as it set them up. Never dereferenced through here. */
 static PyObject *standard[2];
@@ -50,9 +59,9 @@ static PyObject *raise(int error)
 }
 
 /* Lets the host take what waits; zero, or what went wrong. */
-static int settle(int fd)
+static int settle(int stream)
 {
-    struct output *output = &capibara_output[fd - 1];
+    struct output *output = &capibara_output.stream[stream - 1];
     if (output->length) (void)__wasi_sched_yield();
     int error = (int)output->error;
     output->error = 0;
@@ -61,13 +70,14 @@ static int settle(int fd)
 
 static int append(int fd, const char *data, size_t size)
 {
-    struct output *output = &capibara_output[fd - 1];
+    int stream = streams[fd];
+    struct output *output = &capibara_output.stream[stream - 1];
     if (size > CAPACITY - output->length) {
-        int error = settle(fd);
+        int error = settle(stream);
         if (error) return error;
     }
     if (size <= CAPACITY) {
-        memcpy(buffers[fd - 1] + output->length, data, size);
+        memcpy(buffers[stream - 1] + output->length, data, size);
         output->length += size;
         return 0;
     }
@@ -91,12 +101,12 @@ static int descriptor_of_file(PyObject *file)
 {
     if (!file || !Py_IS_TYPE(file, file_type)) return 0;
     int fd = ((struct file *)file)->fd;
-    return fd == 1 || fd == 2 ? fd : 0;
+    return fd > 0 && fd < DESCRIPTORS && streams[fd] ? fd : 0;
 }
 
 static PyObject *member(PyObject *object, Py_ssize_t offset) { return *(PyObject **)((char *)object + offset); }
 
-/* 1 or 2 when an object writes there, else 0: so also when it is closed or detached. */
+/* The descriptor when an object writes to standard output or error, else 0: so also when it is closed or detached. */
 static int descriptor_of_writer(PyObject *writer)
 {
     if (!writer) return 0;
@@ -110,7 +120,8 @@ static PyObject *write_text(PyObject *self, PyObject *text)
 {
     int fd = descriptor_of_writer(member(self, text_buffer));
     if (!fd) return text_write(self, text);
-    if (self == standard[fd - 1] && PyUnicode_CheckExact(text)) {
+    int stream = streams[fd];
+    if (self == standard[stream - 1] && PyUnicode_CheckExact(text)) {
         PyObject *bytes = NULL;
         const char *data;
         Py_ssize_t size;
@@ -128,7 +139,7 @@ static PyObject *write_text(PyObject *self, PyObject *text)
             size = PyBytes_GET_SIZE(bytes);
         }
         int error = append(fd, data, size);
-        if (!error && memchr(data, '\n', size)) error = settle(fd);
+        if (!error && memchr(data, '\n', size)) error = settle(stream);
         Py_XDECREF(bytes);
         return error ? raise(error) : PyLong_FromSsize_t(PyUnicode_GET_LENGTH(text));
     }
@@ -136,7 +147,7 @@ slow:;
     PyObject *count = text_write(self, text);
     PyObject *done = count ? text_flush(self, NULL) : NULL;
     if (!done) {
-        if (self == standard[fd - 1]) standard[fd - 1] = NULL; /* bytes may have stayed in it: it goes on in order, the slow way */
+        if (self == standard[stream - 1]) standard[stream - 1] = NULL; /* bytes may have stayed in it: it goes on in order, the slow way */
         Py_CLEAR(count);
     }
     Py_XDECREF(done);
@@ -185,7 +196,7 @@ static PyObject *flush_bytes(PyObject *self, PyObject *ignored)
 {
     PyObject *done = writer_flush(self, NULL);
     int fd = done ? descriptor_of_file(member(self, writer_raw)) : 0;
-    int error = fd ? settle(fd) : 0;
+    int error = fd ? settle(streams[fd]) : 0;
     if (!error) return done;
     Py_DECREF(done);
     return raise(error);

@@ -60,7 +60,7 @@ _OS = {
     **_names(_TERMINAL, "ctermid grantpt login_tty openpty posix_openpt ptsname tcgetpgrp tcsetpgrp ttyname unlockpt"),
     **_names(_SIGNALS, "TFD_ timerfd_create timerfd_gettime timerfd_gettime_ns timerfd_settime timerfd_settime_ns"),
     **_names(_SYSTEM, """
-        GRND_ MFD_ O_ASYNC O_DIRECT O_FSYNC O_LARGEFILE O_NDELAY O_NOATIME O_PATH O_TMPFILE RTLD_ RWF_ SEEK_DATA SEEK_HOLE ST_ TMP_MAX XATTR_ chroot
+        MFD_ O_ASYNC O_DIRECT O_FSYNC O_LARGEFILE O_NDELAY O_NOATIME O_PATH O_TMPFILE RTLD_ RWF_ SEEK_DATA SEEK_HOLE ST_ TMP_MAX XATTR_ chroot
         copy_file_range dup2 fchdir fchmod fstatvfs fwalk getloadavg getxattr listxattr lockf memfd_create posix_fallocate preadv pwritev readv
         removexattr sendfile setxattr statvfs writev"""),
 }
@@ -183,7 +183,7 @@ def install(refusal, absence):
     time.thread_time, time.thread_time_ns = time.process_time, time.process_time_ns
 
     real = {
-        "umask": umask, "getppid": getppid, "sched_getaffinity": sched_getaffinity, "getrandom": getrandom, "sync": sync,
+        "umask": umask, "getppid": getppid, "sched_getaffinity": sched_getaffinity, "getrandom": getrandom, "GRND_NONBLOCK": 1, "GRND_RANDOM": 2, "sync": sync,
         "getuid": getuid, "geteuid": getuid, "getgid": getuid, "getegid": getuid,
         "dup": refusal(OSError, errno.ENOTSUP, f"descriptors cannot be duplicated {SANDBOX}"),
         "get_terminal_size": refusal(OSError, errno.ENOTTY, _TERMINAL),

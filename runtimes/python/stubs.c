@@ -5,7 +5,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <string.h>
 #include <sys/times.h>
 #include <sys/utsname.h>
@@ -105,6 +107,30 @@ static int with_mode(int result, struct stat *file)
     else if (S_ISCHR(file->st_mode)) file->st_mode |= 0666;
     else file->st_mode |= 0600;
     return 0;
+}
+
+/* The working directory without links and `..`, as the system of another machine keeps it. */
+int capibara_chdir(const char *path)
+{
+    char *real = realpath(path, NULL);
+    int result = chdir(real ? real : path);
+    free(real);
+    return result;
+}
+
+/* A signal that nobody handles ends the script as it ends a process; its code is what a shell makes of that. */
+int capibara_raise(int number)
+{
+    void (*handler)(int) = signal(number, SIG_DFL);
+    if (handler == SIG_ERR) return -1;
+    if (handler != SIG_DFL) {
+        signal(number, handler);
+        return raise(number);
+    }
+    switch (number) {
+        case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGSTOP: case SIGTSTP: case SIGTTIN: case SIGTTOU: return 0;
+        default: _exit(128 + number);
+    }
 }
 
 int capibara_stat(const char *path, struct stat *to) { return with_mode(stat(path, to), to); }

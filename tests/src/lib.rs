@@ -1,5 +1,13 @@
 //! What the black-box tests share: running the command in a private folder with a scrubbed environment.
 
+mod alone;
+mod footprint;
+mod mutation;
+
+pub use alone::{alone, is_alone};
+pub use footprint::Footprint;
+pub use mutation::Mutator;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -76,7 +76,7 @@ pub(crate) struct RunArguments {
     ///
     /// A size with a unit: KiB, MiB, GiB, or kB, MB, GB. It covers the interpreter and the files the script makes, and
     /// is at most 4GiB. The script sees a MemoryError; if it dies of it, the exit code is 124. Default: by policy,
-    /// 512MiB in moderate. Example: `--memory 64MiB`
+    /// 512MiB in moderate. Example: `--memory 128MiB`
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, allow_hyphen_values = true)]
     pub(crate) memory: Option<u64>,
 
@@ -405,6 +405,10 @@ impl Ended {
                 Ok(ExitCode::Script(*exit_code))
             }
             Status::Limit(hit) => {
+                let cut = self.outcome.stdout.truncated || self.outcome.stderr.truncated;
+                if cut && hit.kind != LimitKind::Output {
+                    console.say("the output was cut at its limit");
+                }
                 console.say(&text::limit(hit, &self.outcome.usage));
                 console.hint(&text::limit_hint(hit.kind, &bounds.policy, bounds.can_raise(hit.kind, hit.allowed)));
                 Ok(ExitCode::Limit)

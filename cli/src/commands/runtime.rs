@@ -345,7 +345,7 @@ fn verify(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
             let text: String = report.runtimes.iter().map(VerifiedReport::text).collect();
             let code = answer(text.as_bytes(), code);
             if code == ExitCode::No {
-                Console::new().hint("the next `capibara run` builds anew what is damaged");
+                Console::new().hint("`capibara runtime install python` builds anew what is damaged");
             }
             Ok(code)
         }

@@ -5,6 +5,7 @@ use super::descriptors::{Descriptor, Target};
 use super::host::HostId;
 use super::tree::{Device, Kind, NodeId, Spot};
 use super::{Fault, Progress, Wait, World, price};
+use crate::stream::Stream;
 
 /// The name of the one directory a run starts with.
 const ROOT_NAME: &[u8] = b"/";
@@ -193,8 +194,9 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn fd_close(&mut self, _mem: &mut [u8], fd: u32) -> Result<(), Fault> {
+    pub(crate) fn fd_close(&mut self, mem: &mut [u8], fd: u32) -> Result<(), Fault> {
         let descriptor = self.descriptors.remove(fd)?;
+        self.tell_stream(mem, fd);
         self.dispose(descriptor);
         Ok(())
     }
@@ -448,10 +450,12 @@ impl World {
         Ok(abi::write_u32(mem, bufused, used)?)
     }
 
-    pub(crate) fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<(), Fault> {
+    pub(crate) fn fd_renumber(&mut self, mem: &mut [u8], from: u32, to: u32) -> Result<(), Fault> {
         self.descriptors.get(from)?;
         if from != to {
             let replaced = self.descriptors.renumber(from, to)?;
+            self.tell_stream(mem, from);
+            self.tell_stream(mem, to);
             self.dispose(replaced);
         }
         Ok(())
@@ -502,6 +506,12 @@ impl World {
         write_count(mem, nwritten, count)
     }
 
+    /// Writes ranges of guest memory to a stream: all of them.
+    pub(super) fn write_stream(&mut self, mem: &[u8], stream: Stream, ranges: &Iovecs) -> Result<u64, Fault> {
+        self.tree.ledger.spend(price::BYTE.saturating_mul(ranges.total()));
+        self.output.write(stream, mem, ranges, self.clock.slept())
+    }
+
     /// The descriptor, if it can be written to.
     fn writable(&self, fd: u32) -> Result<&Descriptor, Errno> {
         let descriptor = self.descriptors.get(fd)?;
@@ -510,13 +520,10 @@ impl World {
     }
 
     /// Writes ranges of guest memory where a descriptor stands, and tells how much of them.
-    pub(super) fn write_ranges(&mut self, mem: &[u8], fd: u32, ranges: &Iovecs) -> Result<u64, Fault> {
+    fn write_ranges(&mut self, mem: &[u8], fd: u32, ranges: &Iovecs) -> Result<u64, Fault> {
         match self.writable(fd)?.target {
             Target::Input => Err(Errno::Badf.into()),
-            Target::Output(stream) => {
-                self.tree.ledger.spend(price::BYTE.saturating_mul(ranges.total()));
-                self.output.write(stream, mem, ranges, self.clock.slept())
-            }
+            Target::Output(stream) => self.write_stream(mem, stream, ranges),
             Target::Node(node) => self.write_on(mem, fd, Contents::Node(node), ranges),
             Target::Host(id) => self.write_on(mem, fd, Contents::Host(id), ranges),
         }

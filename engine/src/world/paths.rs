@@ -215,6 +215,9 @@ impl World {
         }
         let descriptor = Descriptor::new(target, rights & inheriting, inheriting, fd_flags);
         let number = self.descriptors.insert(descriptor)?;
+        if matches!(target, Target::Output(_)) {
+            self.tell_stream(mem, number);
+        }
         Ok(abi::write_u32(mem, opened, number)?)
     }
 

@@ -1629,13 +1629,29 @@ fn output_that_waits_in_the_guest_is_taken_in_order_and_once() {
 }
 
 #[test]
-fn an_error_of_waiting_output_is_left_for_the_guest() {
+fn the_guest_is_told_which_descriptors_are_streams() {
     let mut guest = Guest::new();
+    let table = BUFFER + 512;
     guest.world.set_output_buffers(BUFFER);
-    assert_eq!(guest.close(1), 0);
+    guest.put(BUFFER + 24, &table.to_le_bytes());
+    guest.put(BUFFER + 28, &6_u32.to_le_bytes());
+    guest.put(table, &[0, 1, 2, 0, 0, 0, 9]);
+    let streams = |guest: &Guest| guest.mem[table as usize..table as usize + 7].to_vec();
+    let out = ok(guest.open("dev/stdout", 0, WRITE));
+    assert_eq!((out, streams(&guest)), (4, vec![0, 1, 2, 0, 1, 0, 9]));
+    let err = ok(guest.open("dev/stderr", 0, WRITE));
+    assert_eq!((err, streams(&guest)), (5, vec![0, 1, 2, 0, 1, 2, 9]));
+    // Beyond its end the table is left alone.
+    assert_eq!((guest.open("dev/stderr", 0, WRITE), streams(&guest)[6]), (Ok(6), 9));
+    assert_eq!(code(guest.world.fd_renumber(&mut guest.mem, err, 1)), 0);
+    assert_eq!(streams(&guest), [0, 2, 2, 0, 1, 0, 9]);
+    assert_eq!((guest.close(1), guest.close(out)), (0, 0));
+    assert_eq!(streams(&guest), [0, 0, 2, 0, 0, 0, 9]);
+    // What waits belongs to the stream, whatever became of the descriptor.
+    guest.put(BUFFER + 100, b"out");
     waits(&mut guest, BUFFER, 3, 0, BUFFER + 100);
     ok(guest.world.take_output(&mut guest.mem));
-    assert_eq!((guest.u32(BUFFER), guest.u32(BUFFER + 4)), (0, Errno::Badf as u32));
+    assert_eq!(guest.world.finish().stdout, b"out");
 }
 
 #[test]

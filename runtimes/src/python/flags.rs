@@ -77,13 +77,16 @@ pub(crate) const LIBM_ATOMIC_H: &str = "static inline int a_clz_64(uint64_t x) {
 
 /// Functions of the C library that CPython and SQLite get from us. zig links its whole library, so they need names of their own.
 pub(crate) const REDIRECTED: &str = "-Dpthread_cond_wait=capibara_cond_wait -Dtimes=capibara_times -Dlocaltime_r=capibara_localtime_r -Dmktime=capibara_mktime";
-/// `Modules/posixmodule.c`: WASI tells no permissions, and programs look at them.
+/// `Modules/posixmodule.c`: WASI tells no permissions, and programs look at them; its C library keeps `..` in the working directory.
 pub(crate) const POSIXMODULE: &[&str] = &[
     "-Dstat(path,to)=capibara_stat(path,to)",
     "-Dlstat(path,to)=capibara_lstat(path,to)",
     "-Dfstat(fd,to)=capibara_fstat(fd,to)",
     "-Dfstatat(fd,path,to,flags)=capibara_fstatat(fd,path,to,flags)",
+    "-Dchdir(path)=capibara_chdir(path)",
 ];
+/// `Modules/signalmodule.c`: the C library's own answer to a signal nobody handles is to break down.
+pub(crate) const SIGNALMODULE: &[&str] = &["-Draise(number)=capibara_raise(number)"];
 /// musl's time zones: the toolchain's C library knows only UTC.
 pub(crate) const TZ_FILES: &str = "__tz localtime_r mktime";
 /// Flags of the time zones (after [`REDIRECTED`]).
@@ -108,6 +111,8 @@ pub(crate) const TZ_HEADERS: &[[&str; 2]] = &[
 ///
 /// The limit of recursion in C is halved for WASI in general; our C stack ([`LINK`]) holds the depth of other systems.
 pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
+    // As on other systems, for the same reason.
+    ["Parser/parser.c", "#    define MAXSTACK 4000\n", "#    define MAXSTACK 6000\n"],
     ["Include/cpython/pystate.h", "#  define Py_C_RECURSION_LIMIT 5000\n", "#  define Py_C_RECURSION_LIMIT 10000\n"],
     // Here and not in `sandbox_refusals.py`: a module loaded in the image would run its exit functions in every run.
     [

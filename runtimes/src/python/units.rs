@@ -68,9 +68,12 @@ fn cpython() -> Result<Vec<Unit>, RuntimeError> {
                 .strip_suffix(".c")
                 .ok_or(RuntimeError::Source { file: "sources.txt".to_owned(), reason: "names only C files" })?;
             let mut own = group.clone();
-            if line == "Modules/posixmodule.c" {
-                own.extend(flags::POSIXMODULE.iter().map(|flag| (*flag).to_owned()));
-            }
+            let more = match line {
+                "Modules/posixmodule.c" => flags::POSIXMODULE,
+                "Modules/signalmodule.c" => flags::SIGNALMODULE,
+                _ => &[],
+            };
+            own.extend(more.iter().map(|flag| (*flag).to_owned()));
             units.push(unit(&source, &object.replace('/', "__"), own));
         }
     }
