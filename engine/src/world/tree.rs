@@ -1106,7 +1106,7 @@ impl Tree {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Tree {
     /// Checks that names, counts and parents agree with each other.
     pub(crate) fn check(&self) {
