@@ -20,6 +20,9 @@ mod cancel;
 mod engine;
 mod error;
 mod fence;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grant;
 mod identity;
 mod image;

@@ -95,6 +95,9 @@ pub(crate) fn split(wasm: &[u8]) -> Result<Split, SplitError> {
                     };
                     let start = value.cast_unsigned() as usize;
                     let end = start + data.data.len();
+                    if end as u64 > memory_bytes.unwrap_or(0) {
+                        return unsuitable("its data does not fit its memory"); // before an image is made that large
+                    }
                     if image.len() < end {
                         image.resize(end, 0);
                     }
@@ -129,7 +132,9 @@ pub(crate) fn split(wasm: &[u8]) -> Result<Split, SplitError> {
             Payload::CustomSection(_) => {} // names and producers: nothing a run needs
             payload => {
                 if let Some((id, range)) = payload.as_section() {
-                    out.section(&RawSection { id, data: &wasm[range] });
+                    // The parser says where the code section ends before it has seen so much.
+                    let Some(data) = wasm.get(range) else { return unsuitable("a section is cut off") };
+                    out.section(&RawSection { id, data });
                 }
             }
         }

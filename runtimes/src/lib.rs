@@ -15,6 +15,9 @@ mod compile;
 mod digest;
 mod error;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod manifest;
 mod prerequisite;
 mod progress;

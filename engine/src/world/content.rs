@@ -181,7 +181,7 @@ impl Chunks {
     }
 
     /// Checks that the account is right.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn check(&self) {
         let chunks: usize = self.chunks.iter().map(Vec::capacity).sum();
         assert_eq!(self.held, chunks as u64 + self.chunks.capacity() as u64 * PLACE_BYTES);

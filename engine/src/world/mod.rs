@@ -16,6 +16,8 @@ mod clock;
 mod content;
 mod descriptors;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 mod output_buffers;
 mod paths;

@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// Names the script has made and not removed.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn names(&self) -> u64 {
         self.names
     }

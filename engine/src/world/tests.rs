@@ -701,7 +701,11 @@ fn renaming() {
     }
     guest.create("tmp/f", b"f");
     guest.create("tmp/g", b"g");
+    guest.create("tmp/full/file", b"");
     let rows = [
+        // One above the other: before their kinds are compared, as on Linux.
+        ("tmp/full", "tmp/full/file", INVAL),
+        ("tmp/full/file", "tmp/full", NOTEMPTY),
         ("tmp/a", "tmp/a/sub/x", INVAL),
         ("tmp/a", "tmp/a/x", INVAL),
         ("tmp/a", "tmp/a", 0),

@@ -644,6 +644,13 @@ impl Tree {
             if target == moved {
                 return Ok(());
             }
+            // One above the other is refused before their kinds are compared, as Linux does it.
+            if is_directory && self.is_within(to.parent, moved)? {
+                return Err(Errno::Inval);
+            }
+            if self.node(target)?.is_directory() && self.is_within(from.parent, target)? {
+                return Err(Errno::Notempty);
+            }
             match &self.node(target)?.kind {
                 Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
                 Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
@@ -1094,7 +1101,7 @@ impl Tree {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Tree {
     /// Checks that names, counts and parents agree with each other.
     pub(crate) fn check(&self) {

@@ -1,0 +1,1 @@
+p(component (core module (func (export "_start"))))

@@ -1,0 +1,1 @@
+p(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (memory (export "memory") 1) (table 10 funcref) (func (export "_start") (local i32) block br 0 end))
