@@ -10,7 +10,7 @@
  * run: the source (UTF-8) is in memory, its name is argv[0], the script's own arguments follow.
  *   argv[0] "-c": code, "<string>" · "-": code from standard input, "<stdin>" · "-m": the source is a module's name ·
  *   anything else: the path of the script.
- * It returns 0..255, the exit code, or 256 when the script ended by an uncaught MemoryError (exit code 1).
+ * It returns 0..255, the exit code, or 256 when the script ended by an error that want of memory may have caused (exit code 1).
  *
  * The script is compiled and evaluated from here and not from boot.py: so no frame of ours lies under its own, and neither tracebacks
  * nor sys._getframe() nor the stack levels of warnings show one.
@@ -44,23 +44,32 @@ static PyObject *threading_shutdown;
 static PyObject *run_exitfuncs;
 static PyObject *main_globals;
 
-/* Given back before a MemoryError is reported, so that there is room for the traceback. The C library's allocator serves a request only from
- * freed blocks of the same power of two, so there are some of each, and more of the size of pymalloc's arenas. */
+/* Given back when memory runs out, so that there is room for the traceback: one part when the first MemoryError is made, which needs a
+ * traceback object for each frame, the other before it is reported. The C library's allocator serves a request only from freed blocks of
+ * the same power of two, so there are some of each, the size of pymalloc's arenas among them. Never touched, so they cost no page. */
 #define RESERVE_SMALLEST 256
 #define RESERVE_LARGEST (256 << 10)
-#define RESERVE_EACH 4
-static void *reserve[64];
-static int reserved;
+static struct reserve { void *blocks[64]; int count; } for_traceback, for_report;
+extern void (*capibara_give_back)(void);
+
+static void fill(struct reserve *reserve, int each)
+{
+    for (size_t size = RESERVE_SMALLEST; size <= RESERVE_LARGEST; size *= 2)
+        for (int i = 0; i < each; i++) reserve->blocks[reserve->count++] = malloc(size < RESERVE_LARGEST ? size - 16 : size);
+}
+
+static void give_back(struct reserve *reserve)
+{
+    while (reserve->count > 0) free(reserve->blocks[--reserve->count]);
+}
+
+static void give_back_for_traceback(void) { give_back(&for_traceback); }
 
 static void fill_reserve(void)
 {
-    for (size_t size = RESERVE_SMALLEST; size <= RESERVE_LARGEST; size *= 2)
-        for (int i = 0; i < RESERVE_EACH; i++) reserve[reserved++] = malloc(size < RESERVE_LARGEST ? size - 16 : size);
-}
-
-static void give_reserve_back(void)
-{
-    while (reserved > 0) free(reserve[--reserved]);
+    fill(&for_traceback, 1);
+    fill(&for_report, 3);
+    capibara_give_back = give_back_for_traceback;
 }
 
 /* ---- process time: restarts with every run (overrides the C library's weak clock()) ---- */
@@ -337,9 +346,11 @@ static int report(void)
     }
     int status = 1;
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) status = 130;
-    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    /* Where it cannot allocate a frame, CPython may lose the MemoryError and raise a SystemError; the host knows if memory was refused. */
+    if (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_SystemError)) {
         status = STATUS_MEMORY_ERROR;
-        give_reserve_back();
+        give_back(&for_traceback);
+        give_back(&for_report);
     }
     hide_own_frames();
     PyErr_Print(); /* sets sys.last_exc and calls sys.excepthook, with python's own handling of a failing hook */

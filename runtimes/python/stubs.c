@@ -96,6 +96,15 @@ const unsigned char *__map_file(const char *path, size_t *size)
     return bytes;
 }
 
+/* ---- what to do when memory runs out, before the exception is made (flags.rs); the guest says ---- */
+
+void (*capibara_give_back)(void);
+
+void capibara_out_of_memory(void)
+{
+    if (capibara_give_back) capibara_give_back();
+}
+
 /* ---- permissions of files, which WASI does not tell: those of an ordinary machine ---- */
 
 static int with_mode(int result, struct stat *file)

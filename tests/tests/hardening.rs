@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use capibara::{Engine, EngineConfig, Job, Language, Limits, Outcome, Silent, Status};
+use capibara::{Engine, EngineConfig, Grant, Job, Language, Limits, Outcome, Silent, Status};
 use capibara_tests::{Footprint, Mutator, alone, cache, engine, fixture, is_alone, skip};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -265,7 +265,7 @@ struct Use {
 
 const OVERFLOW: &str = "(module (memory (export \"memory\") 1) (func $f (export \"_start\") (call $f) (call $f)))";
 
-const USES: [Use; 18] = [
+const USES: [Use; 20] = [
     Use { code: "print('x' * 1000)", expected: "exit=0", set: |_| {} },
     Use { code: "import sys; sys.exit(3)", expected: "exit=3", set: |_| {} },
     Use { code: "raise ValueError", expected: "exit=1", set: |_| {} },
@@ -320,10 +320,27 @@ const USES: [Use; 18] = [
         set: |job| job.stdin = capibara::Stdin::Bytes(vec![b'x'; 12_344].into()),
     },
     Use { code: "while True: pass", expected: "canceled", set: |job| job.canceler().cancel() },
+    Use {
+        code: "import sys\ntry: open('/granted/new', 'w')\nexcept OSError: sys.exit(len(open('/granted/file').read()))",
+        expected: "exit=7",
+        set: |job| job.grants.push(Grant::read(granted()).at("/granted")),
+    },
+    Use {
+        code: "import os, random, sys\nname = f'/granted/{random.random()}'\nopen(name, 'w').write('x')\nos.remove(name)\nsys.exit(9)",
+        expected: "exit=9",
+        set: |job| job.grants.push(Grant::write(granted()).at("/granted")),
+    },
 ];
+
+/// A folder of the host with one file of seven bytes.
+fn granted() -> PathBuf {
+    std::env::temp_dir().join("granted")
+}
 
 fn every_limit() {
     let total = count("CAPIBARA_LEAK_RUNS", 500);
+    std::fs::create_dir(granted()).expect("a folder");
+    std::fs::write(granted().join("file"), "content").expect("a file");
     let (before, engine) = own_engine();
     let run = |number: u64| {
         let used = &USES[number as usize % USES.len()];
@@ -348,6 +365,8 @@ fn every_limit() {
     let warm = Footprint::now();
     spread(total, 2, run);
     back(engine, 2, warm, before);
+    assert_eq!(std::fs::read_dir(granted()).expect("the folder").count(), 1, "files are left in it");
+    std::fs::remove_dir_all(granted()).expect("the folder");
     eprintln!("{total} runs of {} uses", USES.len());
 }
 

@@ -13,6 +13,7 @@ use crate::{cargo, repository, run};
 const ROUNDS: usize = 60;
 const RUNS: usize = 2000;
 const LIVE: usize = 1000;
+const FILE_ROUNDS: usize = 5;
 
 pub(crate) fn measure() -> Result<()> {
     run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
@@ -40,6 +41,17 @@ pub(crate) fn measure() -> Result<()> {
     println!("fresh instance, hello: p50 {p50:.3} ms, p99 {p99:.3} ms ({RUNS} runs)");
     row("fresh instance in-process, hello, p50", p50, "ms", 0.4);
     row("private memory of a live instance after hello", memory()? / 1024.0, "MiB", 1.0);
+    let ([bulk, many], [native_bulk, native_many]) = files()?;
+    println!(
+        "files in memory: 16 MiB {:.1} ms, native {:.1}; 10,000 files {:.0} ms, native {:.0} (least of {FILE_ROUNDS} rounds)",
+        bulk * 1e3,
+        native_bulk * 1e3,
+        many * 1e3,
+        native_many * 1e3
+    );
+    row("writing and reading 16 MiB, ratio to python3 on tmpfs", bulk / native_bulk, "x", 1.5);
+    row("10,000 small files, ratio to python3 on tmpfs", many / native_many, "x", 2.0);
+    row("one write to standard output, host's time", print()?, "us", 0.5);
     if missed > 0 {
         bail!("{missed} bars missed");
     }
@@ -128,6 +140,93 @@ fn memory() -> Result<f64> {
     let output = driver(&["--memory", &LIVE.to_string()]).output().context("failed to start the bench driver")?;
     let reply: Value = serde_json::from_slice(&output.stdout).context("the driver's answer")?;
     reply["private_dirty_kib_each"].as_f64().context("a number")
+}
+
+/// Times of working with files in the folder that is named: 16 MiB written and read, 10,000 files made, read and removed.
+const FILES: &str = r#"
+import os, sys, time
+os.chdir(sys.argv[1])
+data = os.urandom(1 << 20) * 16
+def bulk():
+    with open("bulk", "wb") as file:
+        file.write(data)
+    with open("bulk", "rb") as file:
+        assert len(file.read()) == len(data)
+    os.remove("bulk")
+def many():
+    names = [str(i) for i in range(10_000)]
+    for name in names:
+        with open(name, "w") as file:
+            file.write("content")
+    for name in names:
+        with open(name) as file:
+            file.read()
+        os.remove(name)
+def least(work, rounds):
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+print(least(bulk, 5), least(many, 1))
+"#;
+
+/// Seconds for 16 MiB and for 10,000 files, ours and native, the least of some interleaved rounds.
+fn files() -> Result<([f64; 2], [f64; 2])> {
+    let python = pythons().into_iter().next_back().context("a python3 to compare with")?;
+    let folder = std::path::Path::new("/dev/shm").join(format!("capibara-bars-{}", std::process::id()));
+    std::fs::create_dir(&folder).context("failed to make a folder on tmpfs")?;
+    let both = (0..FILE_ROUNDS).try_fold(([f64::MAX; 2], [f64::MAX; 2]), |(ours, native), _| {
+        let mut command = Command::new(binary("capibara"));
+        command.args(["run", "--policy", "permissive", "--live", "-c", FILES, "/tmp"]);
+        let ours_now = two_times(&mut command)?;
+        let native_now = two_times(Command::new(&python).args(["-c", FILES]).arg(&folder))?;
+        let least = |a: [f64; 2], b: [f64; 2]| [a[0].min(b[0]), a[1].min(b[1])];
+        Ok((least(ours, ours_now), least(native, native_now)))
+    });
+    std::fs::remove_dir_all(&folder).context("failed to remove the folder on tmpfs")?;
+    both
+}
+
+fn two_times(command: &mut Command) -> Result<[f64; 2]> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to start {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let times: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match times[..] {
+        [first, second] if output.status.success() => Ok([first, second]),
+        _ => bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// A program that writes six bytes to standard output, so many times.
+const PRINTS: u32 = 1_000_000;
+
+/// Microseconds of one write, leaving the guest and coming back included.
+fn print() -> Result<f64> {
+    let program = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
+            (func (export "_start") (local $i i32)
+                (loop
+                    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))
+                    (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {PRINTS}))))))"#
+    );
+    let path = std::env::temp_dir().join(format!("capibara-bars-{}.wat", std::process::id()));
+    std::fs::write(&path, program).context("failed to write the program")?;
+    let output = Command::new(binary("capibara"))
+        .args(["run", "--policy", "permissive", "--format", "json"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .output();
+    let _ = std::fs::remove_file(&path);
+    let report: Value = serde_json::from_slice(&output.context("failed to start capibara")?.stdout)?;
+    if report["exit_code"] != 0 {
+        bail!("the program of writes ended as {}", report["status"]);
+    }
+    Ok(report["usage"]["wall_ms"].as_f64().context("a number")? * 1e3 / f64::from(PRINTS))
 }
 
 fn percentile(values: &mut [f64], at: f64) -> f64 {

@@ -111,6 +111,12 @@ pub(crate) const TZ_HEADERS: &[[&str; 2]] = &[
 ///
 /// The limit of recursion in C is halved for WASI in general; our C stack ([`LINK`]) holds the depth of other systems.
 pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
+    // Room for the traceback is given back when memory runs out (`guest.c`).
+    [
+        "Objects/exceptions.c",
+        "PyObject *\n_PyErr_NoMemory(PyThreadState *tstate)\n{\n",
+        "void capibara_out_of_memory(void);\n\nPyObject *\n_PyErr_NoMemory(PyThreadState *tstate)\n{\n    capibara_out_of_memory();\n",
+    ],
     // As on other systems, for the same reason.
     ["Parser/parser.c", "#    define MAXSTACK 4000\n", "#    define MAXSTACK 6000\n"],
     ["Include/cpython/pystate.h", "#  define Py_C_RECURSION_LIMIT 5000\n", "#  define Py_C_RECURSION_LIMIT 10000\n"],
