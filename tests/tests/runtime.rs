@@ -138,6 +138,30 @@ fn a_damaged_image_is_never_mapped() {
 }
 
 #[test]
+fn a_damaged_manifest_or_code_means_building_anew() {
+    for (file, words) in
+        [("manifest.json", &["run", "-c", "print(1)"]), ("code.wasm", &["runtime", "install", "python"])]
+    {
+        let sandbox = sandbox();
+        let own = copy_of_cache(&sandbox);
+        let _ = fs::remove_file(own.join("sources")); // as above: it cannot be built here
+        let path = own.join("runtimes").join(runtime().file_name().unwrap()).join(file);
+        if file == "manifest.json" {
+            fs::write(&path, "{").unwrap()
+        } else {
+            flip_a_byte(&path)
+        }
+        let ran = finish(
+            sandbox.command().env("CAPIBARA_CACHE_DIR", &own).env("PATH", "/nowhere").args(words).output().unwrap(),
+        );
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:?}");
+        for needle in [file, "building the runtime again", "apt-get install"] {
+            assert!(ran.stderr.contains(needle), "{needle}: {ran:?}");
+        }
+    }
+}
+
+#[test]
 fn what_others_may_write_is_not_trusted() {
     let sandbox = sandbox();
     let own = copy_of_cache(&sandbox);
