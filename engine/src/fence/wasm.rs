@@ -283,7 +283,8 @@ async fn run_script(instance: &Instance, store: &mut Store<State>, source: &[u8]
         instance.get_memory(&mut *store, "memory").ok_or(CallError::Contract("it does not export `memory`"))?;
     store.data_mut().memory = Some(memory);
     if let Some(address) = instance.get_global(&mut *store, OUTPUT_BUFFERS).and_then(|it| it.get(&mut *store).i32()) {
-        store.data_mut().world.set_output_buffers(address.cast_unsigned());
+        let (bytes, state) = memory.data_and_store_mut(&mut *store);
+        state.world.set_output_buffers(bytes, address.cast_unsigned());
     }
     let alloc: TypedFunc<u32, u32> = instance
         .get_typed_func(&mut *store, "alloc")

@@ -46,6 +46,7 @@ pub(crate) use streams::InputEnd;
 
 use clock::{Clock, ClockId};
 use descriptors::{Descriptor, Descriptors, Target};
+use output_buffers::OutputBuffers;
 use random::Random;
 use startup::Strings;
 use streams::{Input, Output};
@@ -84,7 +85,7 @@ pub(crate) struct World {
     input: Input,
     output: Output,
     /// Where the guest keeps [output buffers](output_buffers), if it has any.
-    output_buffers: Option<u32>,
+    output_buffers: Option<OutputBuffers>,
     tree: Tree,
     descriptors: Descriptors,
     /// When the poll that waits now began. Its guest is suspended, so there is one at most.

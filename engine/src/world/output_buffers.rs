@@ -21,11 +21,25 @@ const DATA_AT: u32 = 8;
 /// Where the table's address stands, and its number of descriptors.
 const TABLE_AT: u32 = 24;
 const COUNT_AT: u32 = 28;
+/// Most descriptors of a table; no run has more.
+const MOST_DESCRIPTORS: u32 = 4096;
+
+/// Where the guest keeps them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputBuffers {
+    /// Address of the two records.
+    pub(super) records: u32,
+    /// Address of the table, and how many descriptors it has.
+    pub(super) table: u32,
+    pub(super) descriptors: u32,
+}
 
 impl World {
-    /// Says where the guest keeps its output buffers.
-    pub(crate) fn set_output_buffers(&mut self, address: u32) {
-        self.output_buffers = Some(address);
+    /// Says where the guest keeps its output buffers. Where the table is, is read now: it does not move.
+    pub(crate) fn set_output_buffers(&mut self, mem: &[u8], records: u32) {
+        let number = |at: u32| abi::read_u32(mem, records.saturating_add(at)).unwrap_or_default();
+        let (table, descriptors) = (number(TABLE_AT), number(COUNT_AT).min(MOST_DESCRIPTORS));
+        self.output_buffers = Some(OutputBuffers { records, table, descriptors });
     }
 
     /// Writes what waits in the guest's output buffers, as if the guest had called `fd_write`.
@@ -33,23 +47,21 @@ impl World {
     /// # Errors
     /// Only stops, as those of `fd_write`. An errno is left where the guest finds it.
     pub(crate) fn take_output(&mut self, mem: &mut [u8]) -> Result<(), Fault> {
-        let Some(address) = self.output_buffers else { return Ok(()) };
-        self.take_stream(mem, address, Stream::Stdout)?;
-        self.take_stream(mem, address.saturating_add(RECORD_BYTES), Stream::Stderr)
+        let Some(OutputBuffers { records, .. }) = self.output_buffers else { return Ok(()) };
+        self.take_stream(mem, records, Stream::Stdout)?;
+        self.take_stream(mem, records.saturating_add(RECORD_BYTES), Stream::Stderr)
     }
 
     /// Tells the guest which stream a descriptor is now.
     pub(super) fn tell_stream(&self, mem: &mut [u8], fd: u32) {
-        let Some(address) = self.output_buffers else { return };
+        let Some(OutputBuffers { table, descriptors, .. }) = self.output_buffers else { return };
         let stream = match self.descriptors.get(fd).map(|descriptor| descriptor.target) {
             Ok(Target::Output(Stream::Stdout)) => 1,
             Ok(Target::Output(Stream::Stderr)) => 2,
             _ => 0,
         };
         // A table outside memory is a guest's mistake, and its loss.
-        let Ok(count) = abi::read_u32(mem, address.saturating_add(COUNT_AT)) else { return };
-        let Ok(table) = abi::read_u32(mem, address.saturating_add(TABLE_AT)) else { return };
-        if fd < count
+        if fd < descriptors
             && let Ok([known]) = abi::slice_mut(mem, table.saturating_add(fd), 1)
             && *known != stream
         {

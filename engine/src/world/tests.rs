@@ -1620,7 +1620,7 @@ fn waits(guest: &mut Guest, record: u32, len: u32, error: u32, data: u32) {
 fn output_that_waits_in_the_guest_is_taken_in_order_and_once() {
     let mut guest = Guest::new();
     ok(guest.world.take_output(&mut guest.mem)); // no buffers: nothing to do
-    guest.world.set_output_buffers(BUFFER);
+    guest.world.set_output_buffers(&guest.mem, BUFFER);
     guest.put(BUFFER + 100, b"out");
     guest.put(BUFFER + 200, b"err");
     waits(&mut guest, BUFFER, 3, 0, BUFFER + 100);
@@ -1636,9 +1636,9 @@ fn output_that_waits_in_the_guest_is_taken_in_order_and_once() {
 fn the_guest_is_told_which_descriptors_are_streams() {
     let mut guest = Guest::new();
     let table = BUFFER + 512;
-    guest.world.set_output_buffers(BUFFER);
     guest.put(BUFFER + 24, &table.to_le_bytes());
     guest.put(BUFFER + 28, &6_u32.to_le_bytes());
+    guest.world.set_output_buffers(&guest.mem, BUFFER);
     guest.put(table, &[0, 1, 2, 0, 0, 0, 9]);
     let streams = |guest: &Guest| guest.mem[table as usize..table as usize + 7].to_vec();
     let out = ok(guest.open("dev/stdout", 0, WRITE));
@@ -1663,10 +1663,10 @@ fn records_of_waiting_output_that_lie_are_harmless() {
     let mut guest = Guest::new();
     let end = MEMORY as u32;
     for address in [end - 1, end - 8, u32::MAX, u32::MAX - 12] {
-        guest.world.set_output_buffers(address);
+        guest.world.set_output_buffers(&guest.mem, address);
         ok(guest.world.take_output(&mut guest.mem));
     }
-    guest.world.set_output_buffers(BUFFER);
+    guest.world.set_output_buffers(&guest.mem, BUFFER);
     for (len, data) in [(u32::MAX, end - 4), (8, end - 4), (8, u32::MAX - 2)] {
         waits(&mut guest, BUFFER, len, 0, data);
         ok(guest.world.take_output(&mut guest.mem));
@@ -1677,7 +1677,7 @@ fn records_of_waiting_output_that_lie_are_harmless() {
 #[test]
 fn waiting_output_past_the_limit_is_cut() {
     let mut guest = Guest::with(WorldConfig { quotas: Quotas { output: 5, ..quotas() }, ..config() });
-    guest.world.set_output_buffers(BUFFER);
+    guest.world.set_output_buffers(&guest.mem, BUFFER);
     guest.put(BUFFER + 100, b"1234567890");
     waits(&mut guest, BUFFER, 10, 0, BUFFER + 100);
     assert_eq!(guest.world.take_output(&mut guest.mem), Err(Fault::Stop(Stop::Output)));
