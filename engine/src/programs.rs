@@ -1,5 +1,6 @@
 //! Compiled WebAssembly programs: made once, kept by digest.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,10 @@ impl Programs {
             return Ok(guest);
         }
         let program = program::read(source)?;
+        let sha256 = match &program.wasm {
+            Cow::Borrowed(_) => key.digest,
+            Cow::Owned(made) => Sha256::digest(made).into(),
+        };
         let Compiler { engine, linker } = self.compiler(metering, cpu)?;
         let module = compiled(&engine, cache, &key, &program.wasm)?;
         let instances = linker.instantiate_pre(&module).map_err(|error| EngineError::InvalidProgram {
@@ -69,7 +74,7 @@ impl Programs {
             instances,
             start: Start::Program { memory_bytes: program.memory_bytes },
             metering,
-            id: RuntimeId { name: "wasm".into(), sha256: hex::encode(Sha256::digest(&program.wasm)) },
+            id: RuntimeId { name: "wasm".into(), sha256: hex::encode(sha256) },
         });
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.len() >= MAX_LOADED {
