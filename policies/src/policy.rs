@@ -1,7 +1,10 @@
 //! Policies and the presets that ship with the program.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
+use crate::finding::{Severity, Verdict};
 use crate::units::{format_count, format_duration, format_size};
 use crate::{Limits, LimitsChange};
 
@@ -22,6 +25,39 @@ pub enum FlagsMay {
     Set,
 }
 
+/// What is made of the scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScanMode {
+    /// Findings have the effects the policy gives them.
+    Enforce,
+    /// Findings are told and never deny; only a source that cannot be read or whose language is unknown is denied.
+    Warn,
+    /// Nothing is scanned; sources are still decoded.
+    Off,
+}
+
+/// What findings of each severity lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Effects {
+    /// What a finding of severity `error` leads to.
+    pub error: Verdict,
+    /// What a finding of severity `warning` leads to.
+    pub warning: Verdict,
+    /// What a finding of severity `unprovable` leads to.
+    pub unprovable: Verdict,
+}
+
+/// What a policy says about one rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSetting {
+    /// Another severity than the rule's own.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+}
+
 /// What a run may do.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +68,13 @@ pub struct Policy {
     pub flags: FlagsMay,
     /// Whether a run may use real clocks, real sleeps and system randomness (`--live`).
     pub live: bool,
+    /// What is made of the scan.
+    pub scan: ScanMode,
+    /// What findings lead to.
+    pub findings: Effects,
+    /// Settings of single rules, by id.
+    #[serde(default)]
+    pub rules: BTreeMap<String, RuleSetting>,
     /// The bounds of a run.
     pub limits: Limits,
 }
@@ -143,6 +186,41 @@ impl Policy {
             FlagsMay::Set => Ok(()),
             FlagsMay::Narrow => Err(PolicyError::RefusesGrant { policy: self.name.clone(), flag }),
         }
+    }
+
+    /// The severity a rule has under this policy, given its own; `None` if the rule is off.
+    #[must_use]
+    pub fn severity(&self, rule: &str, own: Severity) -> Option<Severity> {
+        match self.scan {
+            ScanMode::Off => None,
+            ScanMode::Enforce | ScanMode::Warn => {
+                Some(self.rules.get(rule).and_then(|setting| setting.severity).unwrap_or(own))
+            }
+        }
+    }
+
+    /// What a finding of that rule and severity leads to.
+    #[must_use]
+    pub fn effect(&self, rule: &str, severity: Severity) -> Verdict {
+        if matches!(rule, "unreadable-source" | "unknown-language") {
+            return Verdict::Deny;
+        }
+        let effect = match severity {
+            Severity::Error => self.findings.error,
+            Severity::Warning => self.findings.warning,
+            Severity::Unprovable => self.findings.unprovable,
+        };
+        match self.scan {
+            ScanMode::Enforce => effect,
+            ScanMode::Warn | ScanMode::Off => effect.min(Verdict::Warn),
+        }
+    }
+
+    /// The reason of the allow list entry that lets a finding of that rule pass, in the file `path`, on a line of this
+    /// text.
+    #[must_use]
+    pub fn allowed(&self, _rule: &str, _path: &str, _line: &str) -> Option<&str> {
+        None
     }
 
     /// Whether a live run is allowed.

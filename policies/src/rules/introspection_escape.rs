@@ -1,0 +1,21 @@
+//! `introspection-escape`: reaching hidden objects through introspection.
+
+use super::{Rule, Symbol};
+use crate::Severity;
+
+pub(crate) static RULE: Rule = Rule {
+    id: "introspection-escape",
+    title: "reaching hidden objects through introspection",
+    severity: Severity::Error,
+    cwe: &[749],
+    advice: "use the public names of the object",
+    page: include_str!("pages/introspection-escape.md"),
+    python: PYTHON,
+    javascript: JAVASCRIPT,
+};
+
+const PYTHON: &[Symbol] = &[];
+
+// Below: the same in JavaScript and TypeScript.
+
+const JAVASCRIPT: &[Symbol] = &[];

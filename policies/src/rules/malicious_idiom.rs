@@ -1,0 +1,21 @@
+//! `malicious-idiom`: a known idiom of malware.
+
+use super::{Rule, Symbol};
+use crate::Severity;
+
+pub(crate) static RULE: Rule = Rule {
+    id: "malicious-idiom",
+    title: "a known idiom of malware",
+    severity: Severity::Error,
+    cwe: &[506],
+    advice: "do not run this script",
+    page: include_str!("pages/malicious-idiom.md"),
+    python: PYTHON,
+    javascript: JAVASCRIPT,
+};
+
+const PYTHON: &[Symbol] = &[];
+
+// Below: the same in JavaScript and TypeScript.
+
+const JAVASCRIPT: &[Symbol] = &[];

@@ -1,0 +1,102 @@
+//! The scanner: what a script would do if the sandbox let it, and whether the policy lets it run.
+//!
+//! A scan is pure and synchronous: the same text and policy give the same [`Report`]. It explains and decides; the
+//! boundary is WebAssembly and the World.
+
+mod collector;
+mod language;
+mod source;
+mod tree;
+
+use std::time::Duration;
+
+pub use language::SourceLanguage;
+pub use source::{Refused, Source};
+
+pub(crate) use collector::Collector;
+pub(crate) use tree::Parsed;
+
+use crate::{Finding, Need, Policy, Verdict, rules};
+
+/// The largest source that is scanned, where the policy says nothing.
+pub const LARGEST_SOURCE: u64 = 1 << 20;
+/// The deepest nesting of syntax that is looked at.
+pub(crate) const DEEPEST_TREE: usize = 2_000;
+/// How long parsing may take.
+pub(crate) const PARSE_BUDGET: Duration = Duration::from_millis(500);
+/// The most findings one source can have; the rest is one finding that says so.
+pub(crate) const MOST_FINDINGS: usize = 1_000;
+
+/// A source to scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Script<'a> {
+    /// Path to show, and to tell the language by.
+    pub path: &'a str,
+    /// The bytes as they were read.
+    pub bytes: &'a [u8],
+    /// The language, where the caller knows it.
+    pub language: Option<SourceLanguage>,
+    /// Import names of modules that come with the script (its own folder).
+    pub own_modules: &'a [String],
+}
+
+/// What a scan came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The worst effect of the findings.
+    pub verdict: Verdict,
+    /// The findings, by place.
+    pub findings: Vec<Finding>,
+    /// What the script needs, by place.
+    pub needs: Vec<Need>,
+    /// The language it was scanned as.
+    pub language: Option<SourceLanguage>,
+}
+
+/// Scans sources against policies. Cheap to make; one can be shared by threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scanner {}
+
+impl Scanner {
+    /// A scanner with the rules that ship with the program.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {}
+    }
+
+    /// Scans one source. Never fails: what cannot be read, parsed or finished in time is a finding.
+    #[must_use]
+    pub fn scan(&self, script: &Script<'_>, policy: &Policy) -> Report {
+        let mut collector = Collector::new(script.path, policy);
+        let language = script.language.or_else(|| SourceLanguage::of(script.path, script.bytes));
+        let Some(language) = language else {
+            collector.report_at_start(rules::unknown_language, "the language of this script is not known");
+            return collector.finish(None);
+        };
+        match Source::decode(script.bytes, language) {
+            Ok(source) => self.scan_source(&source, script, &mut collector),
+            Err(refused) => collector.report_at_start(rules::unreadable_source, &refused.to_string()),
+        }
+        collector.finish(Some(language))
+    }
+
+    fn scan_source(&self, source: &Source, script: &Script<'_>, collector: &mut Collector<'_>) {
+        collector.set_text(source.text());
+        if source.text().len() as u64 > LARGEST_SOURCE {
+            collector.report_at_start(
+                rules::oversized_source,
+                &format!("the source is longer than {}", crate::format_size(LARGEST_SOURCE)),
+            );
+            return;
+        }
+        match Parsed::parse(source) {
+            Ok(parsed) => match source.language() {
+                SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
+                SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
+                    crate::javascript::analyze(&parsed, script, collector);
+                }
+            },
+            Err(why) => collector.report_at_start(rules::oversized_source, why),
+        }
+    }
+}
