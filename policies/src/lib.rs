@@ -22,7 +22,7 @@ mod units;
 pub use finding::{Finding, Need, NeedKind, Severity, Span, Verdict};
 pub use limits::{LimitKind, Limits, LimitsChange};
 pub use policy::{Effects, FlagsMay, PRESETS, Policy, PolicyError, RuleSetting, ScanMode};
-pub use scan::{LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage};
+pub use scan::{Import, LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage, imports};
 pub use units::{
     UnitError, format_count, format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size,
 };
