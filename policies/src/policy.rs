@@ -125,6 +125,14 @@ pub enum PolicyError {
     },
 }
 
+impl Default for Policy {
+    /// The preset `moderate`.
+    #[expect(clippy::expect_used, reason = "a test reads every preset that ships")]
+    fn default() -> Self {
+        Self::preset("moderate").expect("the preset `moderate`")
+    }
+}
+
 impl Policy {
     /// The preset of that name.
     ///

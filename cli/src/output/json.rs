@@ -113,11 +113,12 @@ impl RunReport {
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
             determined: Some(outcome.determined),
-            runtime: Some(outcome.runtime.into()),
+            runtime: outcome.runtime.map(Into::into),
             ..Self::empty("completed", outcome.live)
         };
         match outcome.status {
             Status::Completed { .. } => {}
+            Status::Denied => report.status = "denied",
             Status::Limit(hit) => {
                 report.status = "limit";
                 report.limit = Some(hit.into());
