@@ -18,7 +18,7 @@ pub use source::{Refused, Source};
 pub(crate) use collector::Collector;
 pub(crate) use tree::Parsed;
 
-use crate::{Finding, Need, Policy, Verdict, rules};
+use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
 
 /// The largest source that is scanned, where the policy says nothing.
 pub const LARGEST_SOURCE: u64 = 1 << 20;
@@ -56,14 +56,29 @@ pub struct Report {
 }
 
 /// Scans sources against policies. Cheap to make; one can be shared by threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scanner {}
+#[derive(Clone, Debug, Default)]
+pub struct Scanner {
+    custom: CustomRules,
+}
 
 impl Scanner {
     /// A scanner with the rules that ship with the program.
     #[must_use]
     pub fn new() -> Self {
-        Self {}
+        Self::default()
+    }
+
+    /// Adds rules of one's own, in place of those added before.
+    #[must_use]
+    pub fn with_custom(mut self, rules: CustomRules) -> Self {
+        self.custom = rules;
+        self
+    }
+
+    /// The rules of one's own.
+    #[must_use]
+    pub fn custom(&self) -> &CustomRules {
+        &self.custom
     }
 
     /// Scans one source. Never fails: what cannot be read, parsed or finished in time is a finding.
@@ -92,12 +107,15 @@ impl Scanner {
             return;
         }
         match Parsed::parse(source) {
-            Ok(parsed) => match source.language() {
-                SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
-                SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
-                    crate::javascript::analyze(&parsed, script, collector);
+            Ok(parsed) => {
+                match source.language() {
+                    SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
+                    SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
+                        crate::javascript::analyze(&parsed, script, collector);
+                    }
                 }
-            },
+                self.custom.analyze(&parsed, source.language(), collector);
+            }
             Err(why) => collector.report_at_start(rules::oversized_source, why),
         }
     }
