@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use capibara_policies::Verdict;
 use capibara_runtimes::{
     BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
 };
-use capibara_policies::Verdict;
 use wasmtime::{Linker, Module};
 
 use crate::artifact::{self, Cpu, Metering, OpenError, config};

@@ -231,6 +231,13 @@ impl Policy {
         None
     }
 
+    /// Digest of everything the policy says, in hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        use sha2::Digest as _;
+        hex::encode(sha2::Sha256::digest(format!("{self:?}")))
+    }
+
     /// Whether a live run is allowed.
     ///
     /// # Errors
