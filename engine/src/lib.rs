@@ -51,6 +51,6 @@ pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use modules::{ModulesError, ScriptModule, script_modules};
-pub use outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 pub use scan::Scan;
 pub use stream::{OutputSink, Stdin, Stream};

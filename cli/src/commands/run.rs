@@ -434,6 +434,10 @@ impl Ended {
                 if let Some(hint) = uncaught_hint(*exit_code, &self.left.last_error_line) {
                     console.hint(hint);
                 }
+                for divergence in &self.outcome.divergence {
+                    let done = if divergence.write { "wanted to change" } else { "wanted to open" };
+                    console.say(&format!("the script {done} `{}`, which the scan had not foreseen", divergence.path));
+                }
                 // A script that failed may have failed of it; one that succeeded knew what to do.
                 for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
