@@ -36,7 +36,7 @@ pub(super) fn compile(text: &str, language: SourceLanguage) -> Result<Query, (us
     }
     let predicates = outline(text)?;
     if let Some(unknown) = predicates.iter().find(|predicate| !PREDICATES.contains(&predicate.name)) {
-        let nearest = nearest(unknown.name, &PREDICATES);
+        let nearest = nearest(unknown.name, &PREDICATES).map(|name| format!("#{name}"));
         return Err((unknown.at, RuleProblem::UnknownPredicate { name: unknown.name.to_owned(), nearest }));
     }
     let grammar = Parsed::parse_text("", language)
