@@ -193,8 +193,8 @@ impl<'a> Places<'a> {
             (false, _) => usize::MAX,
         };
         let at = self.byte(index, line, column);
-        // Line number, bar and spaces of the gutter.
-        let gutter = span.line.checked_ilog10().unwrap_or(0) as usize + 4;
+        // Line number, bar and spaces, and a column for a caret behind the line.
+        let gutter = span.line.checked_ilog10().unwrap_or(0) as usize + 5;
         Some(cut(line, at, marked, width.saturating_sub(gutter).max(NARROWEST)))
     }
 

@@ -8,23 +8,40 @@ use capibara_policies::{
     CustomRules, LARGEST_RULE_FILE, MOST_RULES, Policy, Report, RuleProblem, Scanner, Script, Severity, Verdict,
 };
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+#[cfg(test)]
+mod files {
+    use super::*;
+
+    pub(super) fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    /// The files: name, text, and the lines of its head that begin with `#:`.
+    pub(super) fn fixtures() -> Vec<(String, String, Vec<String>)> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(repository().join("fixtures/rules")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let head = text.lines().filter_map(|line| line.strip_prefix("#: ")).map(str::to_owned).collect();
+            files.push((path.file_name().unwrap().to_string_lossy().into_owned(), text, head));
+        }
+        assert!(files.len() > 20);
+        files.sort();
+        files
+    }
+
+    pub(super) fn house() -> CustomRules {
+        let path = repository().join("fixtures/rules/house.yaml");
+        CustomRules::parse("house.yaml", &std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    pub(super) fn scan(rules: &CustomRules, path: &str, text: &str, policy: &str) -> Report {
+        let script = Script { path, bytes: text.as_bytes(), language: None, own_modules: &[] };
+        Scanner::new().with_custom(rules.clone()).scan(&script, &Policy::preset(policy).unwrap())
+    }
 }
 
-/// The files: name, text, and the lines of its head that begin with `#:`.
-fn fixtures() -> Vec<(String, String, Vec<String>)> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(repository().join("fixtures/rules")).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let head = text.lines().filter_map(|line| line.strip_prefix("#: ")).map(str::to_owned).collect();
-        files.push((path.file_name().unwrap().to_string_lossy().into_owned(), text, head));
-    }
-    assert!(files.len() > 20);
-    files.sort();
-    files
-}
+use files::{fixtures, house, repository, scan};
 
 #[test]
 fn every_rule_file_is_what_its_head_says() {
@@ -68,16 +85,6 @@ fn the_schema_and_the_reader_agree() {
     }
 }
 
-fn house() -> CustomRules {
-    let path = repository().join("fixtures/rules/house.yaml");
-    CustomRules::parse("house.yaml", &std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn scan(rules: &CustomRules, path: &str, text: &str, policy: &str) -> Report {
-    let script = Script { path, bytes: text.as_bytes(), language: None, own_modules: &[] };
-    Scanner::new().with_custom(rules.clone()).scan(&script, &Policy::preset(policy).unwrap())
-}
-
 /// The findings of custom rules: rule, line and columns.
 fn found(report: &Report) -> Vec<(String, u32, u32, u32)> {
     let findings = report.findings.iter().filter(|finding| finding.rule.starts_with("x-"));
@@ -100,8 +107,7 @@ fn custom_rules_report_beside_the_others_and_obey_the_policy() {
     assert_eq!(scan(&house(), "a.py", text, "permissive").verdict, Verdict::Warn);
 
     let mut policy = Policy::preset("moderate").unwrap();
-    let off = capibara_policies::RuleSetting { severity: Some(Severity::Error), ..Default::default() };
-    policy.rules.insert("x-no-print".to_owned(), off);
+    policy.rules.entry("x-no-print".to_owned()).or_default().severity = Some(Severity::Error);
     let script = Script { path: "a.py", bytes: b"print(1)", language: None, own_modules: &[] };
     let report = Scanner::new().with_custom(house()).scan(&script, &policy);
     assert_eq!(report.verdict, Verdict::Deny);
@@ -192,8 +198,8 @@ fn damaged_files_are_read_or_refused() {
     let text = std::fs::read_to_string(repository().join("fixtures/rules/house.yaml")).unwrap();
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let mut refused = 0;
-    for (round, at) in places.iter().copied().enumerate().step_by(7) {
-        let damage = ["(", ")", "\"", "@", "#", ": ", "\n", "  ", "é", "|", "\t", "\\", "&a ", "*a"][round / 7 % 14];
+    for (round, at) in places.iter().copied().enumerate().step_by(29) {
+        let damage = ["(", ")", "\"", "@", "#", ": ", "\n", "  ", "é", "|", "\t", "\\", "&a ", "*a"][round / 29 % 14];
         for damaged in [text[..at].to_owned(), format!("{}{damage}{}", &text[..at], &text[at..])] {
             if let Err(error) = CustomRules::parse("damaged", &damaged) {
                 refused += 1;
@@ -204,5 +210,5 @@ fn damaged_files_are_read_or_refused() {
             }
         }
     }
-    assert!(refused > 100, "{refused}");
+    assert!(refused > 50, "{refused}");
 }

@@ -3,39 +3,46 @@
 use capibara_policies::diagnostics::{Options, render, summary_line};
 use capibara_policies::{Finding, Report, Severity, Span, Summary, Verdict};
 
-fn finding(severity: Severity, span: (u32, u32, u32, u32)) -> Finding {
-    let (line, column, end_line, end_column) = span;
-    Finding {
-        rule: "spawn-process".into(),
-        severity,
-        message: "`os.system` starts a process".into(),
-        advice: "there are no other programs in the sandbox; do it in the script itself".into(),
-        path: "folder/a.py".into(),
-        span: Span { line, column, end_line, end_column },
-        effect: match severity {
-            Severity::Error => Verdict::Deny,
-            Severity::Warning | Severity::Unprovable => Verdict::Warn,
-        },
-        allowed: None,
+#[cfg(test)]
+mod given {
+    use super::*;
+
+    pub(super) fn finding(severity: Severity, span: (u32, u32, u32, u32)) -> Finding {
+        let (line, column, end_line, end_column) = span;
+        Finding {
+            rule: "spawn-process".into(),
+            severity,
+            message: "`os.system` starts a process".into(),
+            advice: "there are no other programs in the sandbox; do it in the script itself".into(),
+            path: "folder/a.py".into(),
+            span: Span { line, column, end_line, end_column },
+            effect: match severity {
+                Severity::Error => Verdict::Deny,
+                Severity::Warning | Severity::Unprovable => Verdict::Warn,
+            },
+            allowed: None,
+        }
+    }
+
+    pub(super) fn report(findings: Vec<Finding>) -> Report {
+        Report { verdict: findings.iter().map(|f| f.effect).max().unwrap_or_default(), findings, ..Report::default() }
+    }
+
+    pub(super) fn shown(text: &str, width: usize, spans: &[(u32, u32, u32, u32)]) -> String {
+        let findings = spans.iter().map(|span| finding(Severity::Error, *span)).collect();
+        render(&report(findings), Some(text), &Options { width, ..Options::default() })
+    }
+
+    /// The line of code and the line of carets, without the gutter.
+    pub(super) fn code(shown: &str) -> (String, String) {
+        let mut lines =
+            shown.lines().filter_map(|line| line.split_once(" | ").or(line.split_once(" |"))).map(|(_, code)| code);
+        let code = lines.find(|line| !line.is_empty()).unwrap().to_owned();
+        (code, lines.next().unwrap().to_owned())
     }
 }
 
-fn report(findings: Vec<Finding>) -> Report {
-    Report { verdict: findings.iter().map(|f| f.effect).max().unwrap_or_default(), findings, ..Report::default() }
-}
-
-fn shown(text: &str, width: usize, spans: &[(u32, u32, u32, u32)]) -> String {
-    let findings = spans.iter().map(|span| finding(Severity::Error, *span)).collect();
-    render(&report(findings), Some(text), &Options { width, ..Options::default() })
-}
-
-/// The line of code and the line of carets, without the gutter.
-fn code(shown: &str) -> (String, String) {
-    let mut lines =
-        shown.lines().filter_map(|line| line.split_once(" | ").or(line.split_once(" |"))).map(|(_, code)| code);
-    let code = lines.find(|line| !line.is_empty()).unwrap().to_owned();
-    (code, lines.next().unwrap().to_owned())
-}
+use given::{code, finding, report, shown};
 
 #[test]
 fn a_finding_looks_like_a_compilers() {

@@ -14,110 +14,127 @@ use serde_json::{Value, json};
 const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const POLICY: PolicyIdentity<'static> = PolicyIdentity { name: "moderate", sha256: SHA256 };
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+/// A file: path, what the scan came to, text.
+type Given<'a> = (&'a str, Report, Option<&'a str>);
 
-/// The schema OASIS publishes. It is no part of this repository: it lies in the package `serde-sarif`, which Cargo fetches
-/// with the others and `cargo metadata` finds.
-fn oasis_schema() -> Validator {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-        .output()
-        .unwrap();
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "without a network, `cargo fetch --locked` has to have run once: {why}");
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap();
-    let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
-    let schema = Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("src").join("schema.json");
-    // One pattern has a bracket too many, which the validator does not read as the character it is. Nothing here uses it.
-    let text = std::fs::read_to_string(schema).unwrap().replace("{2}]?$", "{2}$");
-    let schema: Value = serde_json::from_str(&text).unwrap();
-    assert!(schema["title"].as_str().unwrap().contains("Version 2.1.0"));
-    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
-}
+#[cfg(test)]
+mod given {
+    use super::*;
 
-fn errors(validator: &Validator, value: &Value) -> Vec<String> {
-    validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
-}
+    pub(super) fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
 
-fn custom() -> CustomRules {
-    CustomRules::parse(
-        "rules",
-        r#"
-rules:
-  - id: x-print
-    title: printing
-    severity: warning
-    languages: [python]
-    query: (call function:(identifier) @name (#eq? @name "print"))
-    message: prints
-    advice: return the value
-    cwe: [532, 200]
-"#,
-    )
-    .unwrap()
-}
+    /// The schema OASIS publishes. It is no part of this repository: it lies in the package `serde-sarif`, which Cargo fetches
+    /// with the others and `cargo metadata` finds.
+    pub(super) fn oasis_schema() -> Validator {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+            .output()
+            .unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "without a network, `cargo fetch --locked` has to have run once: {why}");
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
+        let schema = Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("src").join("schema.json");
+        // One pattern has a bracket too many, which the validator does not read as the character it is. Nothing here uses it.
+        let text = std::fs::read_to_string(schema).unwrap().replace("{2}]?$", "{2}$");
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        assert!(schema["title"].as_str().unwrap().contains("Version 2.1.0"));
+        jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+    }
 
-fn scan(path: &str, text: &str) -> Report {
-    let script = Script { path, bytes: text.as_bytes(), language: None, own_modules: &[] };
-    Scanner::new().with_custom(custom()).scan(&script, &Policy::preset("moderate").unwrap())
-}
+    pub(super) fn errors(validator: &Validator, value: &Value) -> Vec<String> {
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    }
 
-fn finding(rule: &'static str, severity: Severity, line: u32, message: &str) -> Finding {
-    Finding {
-        rule: rule.into(),
-        severity,
-        message: message.into(),
-        advice: String::new(),
-        path: "a.py".into(),
-        span: Span { line, column: 1, end_line: line, end_column: 2 },
-        effect: Verdict::Warn,
-        allowed: None,
+    pub(super) fn custom() -> CustomRules {
+        CustomRules::parse(
+            "rules",
+            r#"
+    rules:
+      - id: x-print
+        title: printing
+        severity: warning
+        languages: [python]
+        query: (call function:(identifier) @name (#eq? @name "print"))
+        message: prints
+        advice: return the value
+        cwe: [532, 200]
+    "#,
+        )
+        .unwrap()
+    }
+
+    pub(super) fn scan(path: &str, text: &str) -> Report {
+        let script = Script { path, bytes: text.as_bytes(), language: None, own_modules: &[] };
+        Scanner::new().with_custom(custom()).scan(&script, &Policy::preset("moderate").unwrap())
+    }
+
+    pub(super) fn finding(rule: &'static str, severity: Severity, line: u32, message: &str) -> Finding {
+        Finding {
+            rule: rule.into(),
+            severity,
+            message: message.into(),
+            advice: String::new(),
+            path: "a.py".into(),
+            span: Span { line, column: 1, end_line: line, end_column: 2 },
+            effect: Verdict::Warn,
+            allowed: None,
+        }
+    }
+
+    pub(super) fn report(findings: Vec<Finding>) -> Report {
+        Report { verdict: Verdict::Warn, findings, ..Report::default() }
+    }
+
+    pub(super) fn log(files: &[ScannedFile<'_>], unread: &[UnreadFile]) -> Value {
+        let custom = custom();
+        let context = sarif::Context { version: "0.1.0", policy: POLICY, custom: Some(&custom), unread };
+        serde_json::to_value(sarif::log(files, &context)).unwrap()
+    }
+
+    /// A scan with every kind of thing a log can hold.
+    pub(super) fn everything() -> (Vec<Given<'static>>, Vec<UnreadFile>) {
+        let text = "def f():\n\tprint('é', print(1))\n";
+        let allowed = Finding {
+            allowed: Some("reviewed in may".into()),
+            effect: Verdict::Allow,
+            ..finding("spawn-process", Severity::Error, 1, "starts a process")
+        };
+        let unprovable = Finding {
+            span: Span::default(),
+            advice: "say it plainly".into(),
+            ..finding("unprovable", Severity::Unprovable, 0, "`{0}` [names](https://example.org) are not known")
+        };
+        let gone = finding("gone", Severity::Error, 7, "of a rule that nobody describes");
+        let files = vec![
+            ("folder/a.py", scan("folder/a.py", text), Some(text)),
+            ("./b c:d.py", report(vec![allowed, unprovable, gone]), None),
+            ("unknown.xyz", scan("unknown.xyz", "?"), Some("?")),
+            ("nul.py", scan("nul.py", "\0"), None),
+            ("fine.js", scan("fine.js", "1"), Some("1")),
+        ];
+        let unread = vec![UnreadFile { path: "secret.py".into(), message: "permission denied".into() }];
+        (files, unread)
+    }
+
+    pub(super) fn scanned<'a>(files: &'a [Given<'a>]) -> Vec<ScannedFile<'a>> {
+        files.iter().map(|(path, report, text)| ScannedFile { path, report, text: *text }).collect()
+    }
+
+    pub(super) fn fingerprints(path: &str, text: &str) -> Vec<String> {
+        let report = scan(path, text);
+        let log = log(&[ScannedFile { path, report: &report, text: Some(text) }], &[]);
+        let results = log["runs"][0]["results"].as_array().unwrap();
+        results.iter().map(|r| r["partialFingerprints"]["capibaraFinding/v1"].as_str().unwrap().to_owned()).collect()
     }
 }
 
-fn report(findings: Vec<Finding>) -> Report {
-    Report { verdict: Verdict::Warn, findings, ..Report::default() }
-}
-
-fn log(files: &[ScannedFile<'_>], unread: &[UnreadFile]) -> Value {
-    let custom = custom();
-    let context = sarif::Context { version: "0.1.0", policy: POLICY, custom: Some(&custom), unread };
-    serde_json::to_value(sarif::log(files, &context)).unwrap()
-}
-
-/// A scan with every kind of thing a log can hold.
-fn everything() -> (Vec<(&'static str, Report, Option<&'static str>)>, Vec<UnreadFile>) {
-    let text = "def f():\n\tprint('é', print(1))\n";
-    let allowed = Finding {
-        allowed: Some("reviewed in may".into()),
-        effect: Verdict::Allow,
-        ..finding("spawn-process", Severity::Error, 1, "starts a process")
-    };
-    let unprovable = Finding {
-        span: Span::default(),
-        advice: "say it plainly".into(),
-        ..finding("unprovable", Severity::Unprovable, 0, "`{0}` [names](https://example.org) are not known")
-    };
-    let gone = finding("gone", Severity::Error, 7, "of a rule that nobody describes");
-    let files = vec![
-        ("folder/a.py", scan("folder/a.py", text), Some(text)),
-        ("./b c:d.py", report(vec![allowed, unprovable, gone]), None),
-        ("unknown.xyz", scan("unknown.xyz", "?"), Some("?")),
-        ("nul.py", scan("nul.py", "\0"), None),
-        ("fine.js", scan("fine.js", "1"), Some("1")),
-    ];
-    let unread = vec![UnreadFile { path: "secret.py".into(), message: "permission denied".into() }];
-    (files, unread)
-}
-
-fn scanned<'a>(files: &'a [(&'a str, Report, Option<&'a str>)]) -> Vec<ScannedFile<'a>> {
-    files.iter().map(|(path, report, text)| ScannedFile { path, report, text: *text }).collect()
-}
+use given::{errors, everything, finding, fingerprints, log, oasis_schema, report, repository, scan, scanned};
 
 #[test]
 fn logs_are_valid_sarif() {
@@ -234,13 +251,6 @@ fn paths_become_uris() {
         assert_eq!(location["uri"], uri);
         assert_eq!(location.get("uriBaseId").is_some(), relative, "{path}");
     }
-}
-
-fn fingerprints(path: &str, text: &str) -> Vec<String> {
-    let report = scan(path, text);
-    let log = log(&[ScannedFile { path, report: &report, text: Some(text) }], &[]);
-    let results = log["runs"][0]["results"].as_array().unwrap();
-    results.iter().map(|r| r["partialFingerprints"]["capibaraFinding/v1"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
