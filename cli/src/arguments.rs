@@ -13,6 +13,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
+use crate::commands::scan::ScanArguments;
 use crate::errors::Failure;
 use crate::exit_code::ExitCode;
 use crate::output::text::Console;
@@ -37,6 +38,8 @@ struct CommandLine {
 pub(crate) enum Command {
     // Its help is that of the arguments.
     Run(Box<RunArguments>),
+    // As above.
+    Scan(Box<ScanArguments>),
     /// Install, list and verify language runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -262,7 +265,7 @@ mod tests {
     fn run(line: &[&str]) -> Result<RunArguments, clap::Error> {
         match read(&words(line))? {
             Command::Run(run) => Ok(*run),
-            Command::Runtime(_) => panic!("not `run`: {line:?}"),
+            _ => panic!("not `run`: {line:?}"),
         }
     }
 

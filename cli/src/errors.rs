@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use capibara::{EngineError, PolicyError};
+use capibara::{EngineError, ModulesError, PolicyError};
 
 use crate::exit_code::ExitCode;
 
@@ -62,6 +62,14 @@ impl Failure {
         self
     }
 
+    /// What led to `error`, without `error` itself.
+    fn with_cause_of(self, error: &(dyn Error + 'static)) -> Self {
+        match error.source() {
+            Some(cause) => self.with_cause(cause),
+            None => self,
+        }
+    }
+
     /// There is no runtime for that language: exit code 127.
     pub(crate) fn no_such_language(name: &str) -> Self {
         Self::new("no-such-language", format!("there is no runtime for the language `{name}`"))
@@ -89,6 +97,21 @@ impl From<EngineError> for Failure {
             failure = failure.with_cause(cause);
         }
         failure
+    }
+}
+
+impl From<ModulesError> for Failure {
+    fn from(error: ModulesError) -> Self {
+        let hint = match &error {
+            ModulesError::Unreadable { .. } => {
+                Some("a module must lie in the folder of the script itself, not behind a link that leads out of it".into())
+            }
+            ModulesError::TooMany | ModulesError::TooLarge => {
+                Some("put large packages into a folder and grant that: `--read HOST:GUEST`".into())
+            }
+            _ => None,
+        };
+        Self { hint, ..Self::new("script-modules", error.to_string()) }.with_cause_of(&error)
     }
 }
 

@@ -1,11 +1,13 @@
 //! What came of a run.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use capibara_policies::LimitKind;
 
 use crate::job::Epoch;
+use crate::scan::Scan;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ impl fmt::Debug for Digest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
+    /// The policy denies what the scan found; nothing was run.
+    Denied,
     /// The script ended by itself, with this exit code (the real one, of any size).
     Completed {
         /// Exit code.
@@ -152,8 +156,10 @@ pub struct Outcome {
     /// input from a terminal (also if it was only asked whether there is any), when anything that was
     /// granted of the host was looked at (it may change), and when canceled.
     pub determined: bool,
-    /// The runtime that ran it.
-    pub runtime: RuntimeId,
+    /// The runtime that ran it; `None` if nothing was run.
+    pub runtime: Option<RuntimeId>,
+    /// What the scan before the run came to.
+    pub scan: Arc<Scan>,
 }
 
 impl Outcome {
@@ -162,7 +168,7 @@ impl Outcome {
     pub fn exit_code(&self) -> Option<i32> {
         match self.status {
             Status::Completed { exit_code } => Some(exit_code),
-            Status::Limit(_) | Status::Trapped(_) | Status::Canceled { .. } => None,
+            Status::Denied | Status::Limit(_) | Status::Trapped(_) | Status::Canceled { .. } => None,
         }
     }
 

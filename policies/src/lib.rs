@@ -35,7 +35,7 @@ pub use policy::{Effects, FlagsMay, PRESETS, Policy, PolicyError, RuleSetting, S
 pub use report_json::{
     FindingJson, PolicyIdentity, ScanJson, ScanReport, ScannedFile, SeverityCounts, Summary, UnreadFile,
 };
-pub use scan::{LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage};
+pub use scan::{Import, LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage, imports};
 pub use units::{
     UnitError, format_count, format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size,
 };

@@ -125,6 +125,14 @@ pub enum PolicyError {
     },
 }
 
+impl Default for Policy {
+    /// The preset `moderate`.
+    #[expect(clippy::expect_used, reason = "a test reads every preset that ships")]
+    fn default() -> Self {
+        Self::preset("moderate").expect("the preset `moderate`")
+    }
+}
+
 impl Policy {
     /// The preset of that name.
     ///
@@ -221,6 +229,13 @@ impl Policy {
     #[must_use]
     pub fn allowed(&self, _rule: &str, _path: &str, _line: &str) -> Option<&str> {
         None
+    }
+
+    /// Digest of everything the policy says, in hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        use sha2::Digest as _;
+        hex::encode(sha2::Sha256::digest(format!("{self:?}")))
     }
 
     /// Whether a live run is allowed.

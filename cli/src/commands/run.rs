@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
-    Status, Stdin,
+    Status, Stdin, Verdict, script_modules,
 };
 use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
+use crate::commands::dry_run;
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
 use crate::grants::{self, Mount};
@@ -22,8 +24,8 @@ use crate::output::json::{self, RunReport};
 use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
-use crate::output::{Format, lost};
-use crate::script::{self, Found};
+use crate::output::{self, Format, lost};
+use crate::script::{self, Found, Place};
 use crate::signals::{Signal, Watch};
 
 /// Run a script
@@ -166,6 +168,14 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) raw: bool,
 
+    /// Say what would be, and run nothing
+    ///
+    /// Prints the verdict of the scan, every limit and every grant as they would be in force, the modules that come with
+    /// the script, and what the script needs as far as the scan can tell. The exit code is 0 if it would run, and 126 if
+    /// the policy denies it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     /// Say what the run used
     ///
     /// Prints fuel, time, memory, output, files and calls on standard error after the run. In JSON they are always there.
@@ -231,8 +241,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     let RunArguments { source, args, policy, live, env, language, format, raw, stats, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
     let language = script::language(&found, language.as_deref(), &policy.name, bounds.narrow)?;
-    let mut job = job_of(found.script, args)?;
-    job.language = language;
+    let mut job = job_of(found, args, language, policy)?;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
     job.env.clone_from(env);
     job.grants = run.read.iter().map(Mount::read).chain(run.write.iter().map(Mount::write)).collect();
@@ -242,6 +251,16 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     let mut config = EngineConfig::default();
     config.single_run = true;
     let engine = Engine::new(config)?;
+    let scan = engine.scan(&job);
+    if run.dry_run {
+        return Ok(dry_run::tell(&run, &job, &scan, &bounds));
+    }
+    if scan.verdict == Verdict::Deny {
+        return denied(engine.run_blocking(job)?, format, !bounds.narrow);
+    }
+    if format == &Format::Text {
+        output::scan::warn(&Console::new(), &scan);
+    }
     let building = Building::new(job.language.display_name());
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
@@ -278,8 +297,20 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     }
     match format {
         Format::Text => Ok(code),
-        Format::Json => Ok(json::print(&RunReport::of(ended.outcome), code)),
+        Format::Json => Ok(json::print(&RunReport::of(ended.outcome, !bounds.narrow), code)),
     }
+}
+
+/// Tells why a script is not run.
+fn denied(outcome: Outcome, format: &Format, can_grant: bool) -> Result<ExitCode, Failure> {
+    let console = Console::new();
+    output::scan::deny(&console, &outcome.scan);
+    console.say(&output::scan::denial(&outcome.scan));
+    console.hint(&output::scan::denial_hint(&outcome.scan, can_grant));
+    Ok(match format {
+        Format::Text => ExitCode::Denied,
+        Format::Json => json::print(&RunReport::of(outcome, can_grant), ExitCode::Denied),
+    })
 }
 
 /// Whether the script comes by standard input, by whatever name.
@@ -298,8 +329,15 @@ fn script_of(source: &Source) -> Result<Found, Failure> {
     }
 }
 
-fn job_of(script: Script, args: &[OsString]) -> Result<Job, Failure> {
-    let mut job = Job::new(script);
+fn job_of(found: Found, args: &[OsString], language: Language, policy: &Policy) -> Result<Job, Failure> {
+    let mut job = Job::under(Arc::new(policy.clone()), found.script);
+    job.language = language;
+    if let Some(Place { path, folder }) = found.place {
+        if let (Language::Python, Script::File { name, source }) = (language, &job.script) {
+            job.modules = script_modules(&folder, name, source)?;
+        }
+        job.origin = Some(path);
+    }
     for (i, arg) in args.iter().enumerate() {
         job.args.push(arg.to_str().map(str::to_owned).ok_or_else(|| {
             let shown = arg.to_string_lossy();
@@ -317,13 +355,13 @@ fn standard_input() -> Stdin {
 }
 
 /// The limits of the run, and how far flags could move them.
-struct Bounds {
+pub(crate) struct Bounds {
     policy: String,
     /// What the policy says by itself.
     own: Limits,
     /// Whether flags can only lower it.
-    narrow: bool,
-    limits: Limits,
+    pub(crate) narrow: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Bounds {
@@ -404,6 +442,7 @@ impl Ended {
                 }
                 Ok(ExitCode::Script(*exit_code))
             }
+            Status::Denied => Err(Failure::new("internal", "the run was denied after it had been let pass")),
             Status::Limit(hit) => {
                 let cut = self.outcome.stdout.truncated || self.outcome.stderr.truncated;
                 if cut && hit.kind != LimitKind::Output {

@@ -4,12 +4,14 @@
 //! boundary is WebAssembly and the World.
 
 mod collector;
+mod imports;
 mod language;
 mod source;
 mod tree;
 
 use std::time::Duration;
 
+pub use imports::{Import, imports};
 pub use language::SourceLanguage;
 pub use source::{Refused, Source};
 
