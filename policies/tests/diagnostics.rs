@@ -186,7 +186,7 @@ fn a_very_long_line_is_shown_soon() {
     let findings = spans.iter().map(|span| finding(Severity::Error, *span)).collect();
     let shown = render(&report(findings), Some(&text), &Options { most: 1_000, ..Options::default() });
     assert_eq!(shown.matches("-->").count(), 1_000);
-    assert!(start.elapsed().as_millis() < if cfg!(debug_assertions) { 10_000 } else { 1_000 });
+    assert!(start.elapsed().as_secs() < 10);
 }
 
 #[test]

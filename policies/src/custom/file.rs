@@ -8,6 +8,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{Case, CustomRule, LARGEST_RULE_FILE, LanguageQuery, MOST_RULES, query};
 use crate::Severity;
+use crate::escape::escape;
 use crate::scan::SourceLanguage;
 
 /// The longest line of text for people, in bytes.
@@ -232,10 +233,10 @@ fn malformed(error: &serde_saphyr::Error) -> Problem {
     let place = error.location().map_or((1, 1), place);
     let problem = match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            RuleProblem::UnknownKey { key: field.clone(), nearest: nearest(field, expected) }
+            RuleProblem::UnknownKey { key: cropped(field), nearest: nearest(field, expected) }
         }
         serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => RuleProblem::UnknownValue {
-            value: variant.clone(),
+            value: cropped(variant),
             expected: expected.iter().map(|name| (*name).to_owned()).collect(),
         },
         serde_saphyr::Error::SerdeMissingField { field, .. } => RuleProblem::MissingKey { key: field },
@@ -244,7 +245,8 @@ fn malformed(error: &serde_saphyr::Error) -> Problem {
             let message = other.to_string();
             let message = message.lines().next().unwrap_or_default();
             let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
-            RuleProblem::Malformed { message: message.to_owned() }
+            let message: String = message.chars().take(LONGEST_TEXT).collect();
+            RuleProblem::Malformed { message: escape(&message).into_owned() }
         }
     };
     (place, problem)
@@ -260,7 +262,7 @@ fn rule(raw: RawRule, text: &str) -> Result<CustomRule, Problem> {
     for name in &raw.languages.value {
         let language = SourceLanguage::named(&name.value).ok_or_else(|| {
             let nearest = nearest(&name.value, &["python", "javascript", "typescript"]);
-            (place(name.defined), RuleProblem::UnknownLanguage { name: name.value.clone(), nearest })
+            (place(name.defined), RuleProblem::UnknownLanguage { name: cropped(&name.value), nearest })
         })?;
         if !languages.contains(&language) {
             languages.push(language);
@@ -284,7 +286,7 @@ fn rule(raw: RawRule, text: &str) -> Result<CustomRule, Problem> {
                 let name = capture.value.trim_start_matches('@');
                 query.capture_index_for_name(name).ok_or_else(|| {
                     let nearest = nearest(name, names);
-                    (place(capture.defined), RuleProblem::UnknownCapture { name: name.to_owned(), nearest })
+                    (place(capture.defined), RuleProblem::UnknownCapture { name: cropped(name), nearest })
                 })?
             }
         };
@@ -315,8 +317,9 @@ fn id(id: Spanned<String>) -> Result<String, Problem> {
     if good { Ok(id.value) } else { Err((place(id.defined), RuleProblem::BadId { id: cropped(&id.value) })) }
 }
 
-fn cropped(text: &str) -> String {
-    text.chars().take(LONGEST_ID).collect()
+/// A name out of the file, as it can stand in a message.
+pub(super) fn cropped(text: &str) -> String {
+    escape(&text.chars().take(LONGEST_ID).collect::<String>()).into_owned()
 }
 
 fn one_line(key: &'static str, text: Spanned<String>) -> Result<String, Problem> {
