@@ -1,9 +1,9 @@
 //! Findings as a compiler shows them: severity and rule, the place, the line with a caret, one line of advice.
 //!
 //! A script wrote what is shown here, so everything from it is escaped ([`escape`](crate::escape)) before it is laid out,
-//! and a long line is cut around the place. The layout is that of the crate `annotate-snippets`.
+//! and a long line is cut around the place. The crate `annotate-snippets` takes the column it shows from the text it shows,
+//! which here is cut and escaped; what is left to lay out after that is a few lines, below.
 
-use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape::{Escaper, escape};
@@ -14,6 +14,13 @@ use crate::{Finding, Report, Severity, Span, Verdict};
 const TAB: &str = "    ";
 /// A line is never cut to less than this.
 const NARROWEST: usize = 24;
+
+const RED: &str = "\x1b[1;91m";
+const YELLOW: &str = "\x1b[1;33m";
+const CYAN: &str = "\x1b[1;96m";
+const BLUE: &str = "\x1b[1;94m";
+const BOLD: &str = "\x1b[1m";
+const RESET: &str = "\x1b[0m";
 
 /// How findings are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +48,19 @@ impl Default for Options {
 /// deny, anything else that does), a note says so.
 #[must_use]
 pub fn render(report: &Report, text: Option<&str>, options: &Options) -> String {
-    let renderer = if options.color { Renderer::styled() } else { Renderer::plain() };
-    // Lines are cut here, so the renderer shall not.
-    let renderer = renderer.term_width(usize::from(u16::MAX));
     let mut out = String::new();
     let mut places = Places::new(text.unwrap_or_default());
     let shown = report.findings.iter().filter(|finding| options.allowed || finding.allowed.is_none());
     for finding in shown.clone().take(options.most) {
         let line = text.and_then(|_| places.line(finding.span, options.width));
-        out.push_str(&renderer.render(&[group(finding, line.as_ref())]));
-        out.push_str("\n\n");
+        show(&mut out, finding, line.as_ref(), options.color);
+        out.push('\n');
     }
     let more = shown.count().saturating_sub(options.most);
     if more > 0 {
-        out.push_str(&format!("and {} more\n\n", count(more, "finding")));
+        out.push_str("and ");
+        out.push_str(&more.to_string());
+        out.push_str(" more\n\n");
     }
     out
 }
@@ -102,32 +108,51 @@ fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-fn group<'a>(finding: &'a Finding, line: Option<&CutLine>) -> Group<'a> {
+/// Adds one finding.
+fn show(out: &mut String, finding: &Finding, line: Option<&CutLine>, color: bool) {
+    let paint = |style: &str, text: &str| if color { format!("{style}{text}{RESET}") } else { text.to_owned() };
     let level = match finding.severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-        Severity::Unprovable => Level::INFO,
+        Severity::Error => RED,
+        Severity::Warning => YELLOW,
+        Severity::Unprovable => CYAN,
     };
-    let title =
-        level.with_name(finding.severity.name()).primary_title(escape(&finding.message)).id(escape(&finding.rule));
-    let origin = Origin::path(escape(&finding.path)).line(finding.span.line as usize);
-    let mut elements: Vec<Element<'a>> = vec![origin.char_column(finding.span.column as usize).into()];
+    let head = paint(level, &format!("{}[{}]", finding.severity, escape(&finding.rule)));
+    let message = paint(BOLD, &format!(": {}", escape(&finding.message)));
+    let number = finding.span.line.to_string();
+    let margin = " ".repeat(number.len());
+    let (arrow, bar) = (paint(BLUE, &format!("{margin}-->")), paint(BLUE, &format!("{margin} |")));
+    let place = format!("{}:{number}:{}", escape(&finding.path), finding.span.column);
+    let mut lines = vec![format!("{head}{message}"), format!("{arrow} {place}")];
     if let Some(line) = line {
-        let mark = AnnotationKind::Primary.span(line.start..line.end);
-        let snippet = Snippet::source(line.text.clone()).line_start(finding.span.line as usize).fold(false);
-        elements.push(snippet.annotation(mark).into());
+        let columns = |range: std::ops::Range<usize>| line.text.get(range).unwrap_or_default().width();
+        let carets = "^".repeat(columns(line.start..line.end).max(1));
+        let indent = " ".repeat(columns(0..line.start));
+        lines.push(bar.clone());
+        lines.push(format!("{} {}", paint(BLUE, &format!("{number} |")), line.text));
+        lines.push(format!("{bar} {indent}{}", paint(level, &carets)));
     }
+    let mut remarks = Vec::new();
     if !finding.advice.is_empty() {
-        elements.push(Level::HELP.message(escape(&finding.advice)).into());
+        remarks.push(format!("help: {}", escape(&finding.advice)));
     }
-    let note = match (&finding.allowed, finding.severity, finding.effect) {
-        (Some(reason), ..) => Some(format!("allowed by the policy: {}", escape(reason))),
-        (None, Severity::Error, Verdict::Allow | Verdict::Warn) => Some("the policy does not deny this".to_owned()),
-        (None, Severity::Warning | Severity::Unprovable, Verdict::Deny) => Some("the policy denies this".to_owned()),
-        (None, ..) => None,
-    };
-    elements.extend(note.map(|note| Level::NOTE.message(note).into()));
-    title.elements(elements)
+    match (&finding.allowed, finding.severity, finding.effect) {
+        (Some(reason), ..) => remarks.push(format!("note: allowed by the policy: {}", escape(reason))),
+        (None, Severity::Error, Verdict::Allow | Verdict::Warn) => {
+            remarks.push("note: the policy does not deny this".to_owned());
+        }
+        (None, Severity::Warning | Severity::Unprovable, Verdict::Deny) => {
+            remarks.push("note: the policy denies this".to_owned());
+        }
+        (None, ..) => {}
+    }
+    if !remarks.is_empty() {
+        lines.push(bar);
+    }
+    lines.extend(remarks.iter().map(|remark| format!("{} {remark}", paint(BLUE, &format!("{margin} =")))));
+    for line in lines {
+        out.push_str(&line);
+        out.push('\n');
+    }
 }
 
 /// A line of code as it is shown, and the bytes of it to mark.
@@ -168,8 +193,8 @@ impl<'a> Places<'a> {
             (false, _) => usize::MAX,
         };
         let at = self.byte(index, line, column);
-        // Line number, bar and spaces of the gutter.
-        let gutter = span.line.checked_ilog10().unwrap_or(0) as usize + 4;
+        // Line number, bar and spaces, and a column for a caret behind the line.
+        let gutter = span.line.checked_ilog10().unwrap_or(0) as usize + 5;
         Some(cut(line, at, marked, width.saturating_sub(gutter).max(NARROWEST)))
     }
 

@@ -8,6 +8,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{Case, CustomRule, LARGEST_RULE_FILE, LanguageQuery, MOST_RULES, query};
 use crate::Severity;
+use crate::escape::escape;
 use crate::scan::SourceLanguage;
 
 /// The longest line of text for people, in bytes.
@@ -214,12 +215,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<CustomRule>, Problem> {
     if file.rules.value.len() > MOST_RULES {
         return Err((place(file.rules.defined), RuleProblem::TooMany { rules: file.rules.value.len() }));
     }
-    let lines = Lines(text.split('\n').map(|line| line.trim_end_matches('\r')).collect());
     let mut ids = HashMap::new();
     let mut rules = Vec::new();
     for raw in file.rules.value {
         let at = place(raw.id.defined);
-        let rule = rule(raw, &lines)?;
+        let rule = rule(raw, text)?;
         if let Some(line) = ids.insert(rule.id.clone(), at.0) {
             return Err((at, RuleProblem::DuplicateId { id: rule.id, line }));
         }
@@ -233,22 +233,26 @@ fn malformed(error: &serde_saphyr::Error) -> Problem {
     let place = error.location().map_or((1, 1), place);
     let problem = match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            RuleProblem::UnknownKey { key: field.clone(), nearest: nearest(field, expected) }
+            RuleProblem::UnknownKey { key: cropped(field), nearest: nearest(field, expected) }
         }
         serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => RuleProblem::UnknownValue {
-            value: variant.clone(),
+            value: cropped(variant),
             expected: expected.iter().map(|name| (*name).to_owned()).collect(),
         },
         serde_saphyr::Error::SerdeMissingField { field, .. } => RuleProblem::MissingKey { key: field },
         other => {
+            // The place is told apart from it.
             let message = other.to_string();
-            RuleProblem::Malformed { message: message.lines().next().unwrap_or_default().to_owned() }
+            let message = message.lines().next().unwrap_or_default();
+            let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+            let message: String = message.chars().take(LONGEST_TEXT).collect();
+            RuleProblem::Malformed { message: escape(&message).into_owned() }
         }
     };
     (place, problem)
 }
 
-fn rule(raw: RawRule, lines: &Lines<'_>) -> Result<CustomRule, Problem> {
+fn rule(raw: RawRule, text: &str) -> Result<CustomRule, Problem> {
     let line = place(raw.id.defined).0;
     let id = id(raw.id)?;
     let title = one_line("title", raw.title)?;
@@ -258,7 +262,7 @@ fn rule(raw: RawRule, lines: &Lines<'_>) -> Result<CustomRule, Problem> {
     for name in &raw.languages.value {
         let language = SourceLanguage::named(&name.value).ok_or_else(|| {
             let nearest = nearest(&name.value, &["python", "javascript", "typescript"]);
-            (place(name.defined), RuleProblem::UnknownLanguage { name: name.value.clone(), nearest })
+            (place(name.defined), RuleProblem::UnknownLanguage { name: cropped(&name.value), nearest })
         })?;
         if !languages.contains(&language) {
             languages.push(language);
@@ -273,7 +277,7 @@ fn rule(raw: RawRule, lines: &Lines<'_>) -> Result<CustomRule, Problem> {
     let mut queries = Vec::new();
     for language in languages {
         let query = query::compile(&raw.query.value, language)
-            .map_err(|(offset, problem)| (lines.place_in(&raw.query, offset), problem))?;
+            .map_err(|(offset, problem)| (place_in(text, &raw.query, offset), problem))?;
         let names = query.capture_names();
         let capture = match &raw.capture {
             None if names.is_empty() => return Err((place(raw.query.defined), RuleProblem::NoCapture)),
@@ -282,7 +286,7 @@ fn rule(raw: RawRule, lines: &Lines<'_>) -> Result<CustomRule, Problem> {
                 let name = capture.value.trim_start_matches('@');
                 query.capture_index_for_name(name).ok_or_else(|| {
                     let nearest = nearest(name, names);
-                    (place(capture.defined), RuleProblem::UnknownCapture { name: name.to_owned(), nearest })
+                    (place(capture.defined), RuleProblem::UnknownCapture { name: cropped(name), nearest })
                 })?
             }
         };
@@ -313,8 +317,9 @@ fn id(id: Spanned<String>) -> Result<String, Problem> {
     if good { Ok(id.value) } else { Err((place(id.defined), RuleProblem::BadId { id: cropped(&id.value) })) }
 }
 
-fn cropped(text: &str) -> String {
-    text.chars().take(LONGEST_ID).collect()
+/// A name out of the file, as it can stand in a message.
+pub(super) fn cropped(text: &str) -> String {
+    escape(&text.chars().take(LONGEST_ID).collect::<String>()).into_owned()
 }
 
 fn one_line(key: &'static str, text: Spanned<String>) -> Result<String, Problem> {
@@ -336,32 +341,38 @@ fn place(location: Location) -> Place {
     (number(location.line()), number(location.column()))
 }
 
-/// The lines of the file.
-struct Lines<'a>(Vec<&'a str>);
-
-impl Lines<'_> {
-    /// Where a byte of a value stands in the file. Literal blocks (`|`) and plain text are followed exactly; where the value
-    /// reads otherwise than the file (folded lines, escapes), its beginning has to do.
-    fn place_in(&self, value: &Spanned<String>, offset: usize) -> Place {
-        let (line, column) = place(value.defined);
-        let before = value.value.get(..offset).unwrap_or(&value.value);
-        let row = before.matches('\n').count();
-        let in_row = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let text = value.value.split('\n').nth(row).unwrap_or_default();
-        let header = self.0.get(line as usize - 1).and_then(|line| line.get(byte_of(line, column as usize - 1)..));
-        let block = usize::from(header.is_some_and(|header| header.starts_with(['|', '>'])));
-        let index = line as usize - 1 + block + row;
-        match self.0.get(index).and_then(|line| line.rfind(text.trim_end()).map(|at| (line, at))) {
-            Some((found, at)) if !text.trim().is_empty() => {
-                let indent = found.get(..at).unwrap_or_default().chars().count();
-                let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-                (number(index + 1), number(indent + in_row + 1))
-            }
-            _ => (line, column),
+/// Where a byte of a value stands in the file. The two are read side by side from where the value begins, white space left
+/// out: blocks indent it, folding changes it. Where they differ in more than backslashes, the beginning has to do.
+fn place_in(text: &str, value: &Spanned<String>, offset: usize) -> Place {
+    let start = place(value.defined);
+    let (before, after) = value.value.split_at_checked(offset).unwrap_or((&value.value, ""));
+    let line = text.split('\n').take(start.0 as usize - 1).map(|line| line.len() + 1).sum::<usize>();
+    let mut at = start;
+    let mut file = text.get(line..).unwrap_or_default().chars();
+    for _ in 1..start.1 {
+        file.next();
+    }
+    let mut rest = file.as_str();
+    if rest.starts_with(['"', '\'']) && !value.value.starts_with(['"', '\'']) {
+        rest = rest.get(1..).unwrap_or_default();
+        at.1 += 1;
+    }
+    let mut file = rest.chars().peekable();
+    let target = after.chars().next().filter(|c| !c.is_whitespace());
+    for wanted in before.chars().filter(|c| !c.is_whitespace()).map(Some).chain([None]) {
+        if wanted.is_none() && target.is_none() {
+            break;
+        }
+        while let Some(c) = file.next_if(|c| c.is_whitespace() || *c == '\\' && wanted.or(target) != Some('\\')) {
+            at = if c == '\n' { (at.0 + 1, 1) } else { (at.0, at.1 + 1) };
+        }
+        if file.peek().copied() != wanted.or(target) {
+            return start;
+        }
+        if wanted.is_some() {
+            file.next();
+            at.1 += 1;
         }
     }
-}
-
-fn byte_of(line: &str, column: usize) -> usize {
-    line.char_indices().nth(column).map_or(line.len(), |(at, _)| at)
+    at
 }

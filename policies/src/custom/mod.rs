@@ -167,7 +167,8 @@ impl CustomRules {
     /// Looks at a source with every rule for its language. What cannot be looked at in full is itself a finding.
     pub(crate) fn analyze(&self, parsed: &Parsed<'_>, language: SourceLanguage, collector: &mut Collector<'_>) {
         let deadline = Instant::now() + BUDGET;
-        for rule in self.rules() {
+        let policy = collector.policy();
+        for rule in self.rules().filter(|rule| policy.severity(&rule.id, rule.severity).is_some()) {
             let mut report = |range| collector.report_custom(rule, range);
             if let Err(incomplete) = rule.search(parsed, language, deadline, &mut report) {
                 let why = format!("the rule `{}` cannot look at all of this source: {incomplete}", rule.id);

@@ -3,7 +3,8 @@
 use tree_sitter::{Query, QueryError, QueryErrorKind};
 
 use super::LONGEST_QUERY;
-use super::file::{RuleProblem, nearest};
+use super::file::{RuleProblem, cropped, nearest};
+use crate::escape::escape;
 use crate::scan::{Parsed, SourceLanguage};
 
 /// The predicates that are evaluated.
@@ -22,6 +23,9 @@ const PREDICATES: [&str; 10] = [
 /// How deep the brackets of a query may be nested: the compiler of queries recurses.
 const DEEPEST: usize = 64;
 
+/// The most characters of a message of the compiler, which quotes the query.
+const LONGEST_MESSAGE: usize = 200;
+
 /// A predicate in the text of a query.
 struct Predicate<'a> {
     name: &'a str,
@@ -36,8 +40,8 @@ pub(super) fn compile(text: &str, language: SourceLanguage) -> Result<Query, (us
     }
     let predicates = outline(text)?;
     if let Some(unknown) = predicates.iter().find(|predicate| !PREDICATES.contains(&predicate.name)) {
-        let nearest = nearest(unknown.name, &PREDICATES);
-        return Err((unknown.at, RuleProblem::UnknownPredicate { name: unknown.name.to_owned(), nearest }));
+        let nearest = nearest(unknown.name, &PREDICATES).map(|name| format!("#{name}"));
+        return Err((unknown.at, RuleProblem::UnknownPredicate { name: cropped(unknown.name), nearest }));
     }
     let grammar = Parsed::parse_text("", language)
         .map_err(|why| (0, RuleProblem::Query { message: why.to_owned() }))?
@@ -133,7 +137,8 @@ fn message(text: &str, at: usize, error: &QueryError, language: SourceLanguage) 
         QueryErrorKind::Structure => format!("this pattern matches nothing that {language} can have"),
         QueryErrorKind::Syntax => "the query is not well formed here".to_owned(),
         QueryErrorKind::Predicate => {
-            let mut message = error.message.trim_end_matches('.').replace(". ", ": ");
+            let message: String = error.message.trim_end_matches('.').chars().take(LONGEST_MESSAGE).collect();
+            let mut message = escape(&message).replace(". ", ": ");
             if let Some(first) = message.get_mut(..1) {
                 first.make_ascii_lowercase();
             }
