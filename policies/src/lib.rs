@@ -7,10 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod finding;
 mod javascript;
 mod limits;
 mod policy;
@@ -21,7 +21,10 @@ mod units;
 
 pub use finding::{Finding, Need, NeedKind, Severity, Span, Verdict};
 pub use limits::{LimitKind, Limits, LimitsChange};
-pub use policy::{Effects, FlagsMay, PRESETS, Policy, PolicyError, RuleSetting, ScanMode};
+pub use policy::{
+    Allow, CEILING, Ceiling, DEFAULT_POLICY, Effects, Expired, FileGrant, Grants, ListedPolicy, Overridable, PRESETS,
+    Policy, PolicyError, PolicyFolders, Problem, ProblemKind, RuleSetting, RuleSeverity, ScanLimits, ScanMode, Setting,
+};
 pub use scan::{LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage};
 pub use units::{
     UnitError, format_count, format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size,
