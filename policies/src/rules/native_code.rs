@@ -41,4 +41,33 @@ const PYTHON: &[Symbol] = &[
 
 // Below: the same in JavaScript and TypeScript.
 
-const JAVASCRIPT: &[Symbol] = &[];
+const JAVASCRIPT: &[Symbol] = &[
+    Symbol { path: "process.dlopen", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "process._linkedBinding", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "process.binding", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "internalBinding", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "Deno.dlopen", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "bun:ffi.*", trigger: super::Trigger::Called, does: "reaches native code" },
+    Symbol { path: "process.dlopen", trigger: super::Trigger::Named, does: "reaches native code" },
+    Symbol { path: "process.binding", trigger: super::Trigger::Named, does: "reaches native code" },
+    Symbol { path: "process._linkedBinding", trigger: super::Trigger::Named, does: "reaches native code" },
+    Symbol { path: "internalBinding", trigger: super::Trigger::Named, does: "reaches native code" },
+    Symbol { path: "primordials", trigger: super::Trigger::Named, does: "reaches native code" },
+    Symbol { path: "ffi-napi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "ffi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "node-ffi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "ref-napi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "koffi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "bindings", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "node-gyp-build", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "node-bindings", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "edge-js", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "bun:ffi", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "nbind", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "node-addon-api", trigger: super::Trigger::Imported, does: "reaches native code" },
+    Symbol { path: "WebAssembly.instantiate*", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "WebAssembly.compile*", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "WebAssembly.Module", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "WebAssembly.Instance", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "wasi", trigger: super::Trigger::Imported, does: "runs compiled code" },
+];
