@@ -218,7 +218,7 @@ fn before_every_line_inserted() {
     let foreign = Home::with_records(1_001);
     let foreign = lines_of(&foreign.files().remove(0).bytes);
     for at in 0..=1_000 {
-        let mut insert = |line: Vec<u8>| {
+        let insert = |line: Vec<u8>| {
             let mut lines = log.lines.clone();
             lines.insert(at, line);
             log.told(&lines)
@@ -533,8 +533,8 @@ fn files_are_rotated_and_the_chain_goes_on() {
     let mut files = home.files();
     let cut = files[1].bytes.len() - 1;
     files[1].bytes.truncate(cut);
-    let told_cut = |files: &[LogFile]| told(&verify_files(files, Some(&home.head()), &home.keys(), &options)).unwrap();
     options.from = Some(start);
+    let told_cut = |files: &[LogFile]| told(&verify_files(files, Some(&home.head()), &home.keys(), &options)).unwrap();
     assert_eq!(told_cut(&files).0, ProblemKind::Truncated);
     let whole = lines_of(&files[1].bytes);
     files[1].bytes = whole[..whole.len() - 2].concat();
