@@ -46,7 +46,7 @@ impl Home {
 
     fn append(&self, count: u64) {
         let log = self.open();
-        (0..count).for_each(|i| drop(log.append(&record(i)).unwrap()));
+        append(&log, 0..count);
     }
 
     fn verify(&self) -> Verification {
@@ -84,6 +84,10 @@ impl Home {
     }
 }
 
+fn append(log: &AuditLog, which: std::ops::Range<u64>) {
+    which.for_each(|i| assert!(log.append(&record(i)).unwrap().sequence > 0));
+}
+
 fn record(i: u64) -> Record {
     let mut record = Record::new(format!("script-{i}.py"), "python", if i % 3 == 0 { "strict" } else { "moderate" });
     record.script_sha256 = Some(Digest([i as u8; 32]));
@@ -119,7 +123,10 @@ fn lines_of(bytes: &[u8]) -> Vec<Vec<u8>> {
 /// A log of 1,000 lines that several tests change in memory.
 struct Thousand {
     name: String,
+    bytes: Vec<u8>,
     lines: Vec<Vec<u8>>,
+    /// Where each line begins, and the end.
+    starts: Vec<usize>,
     head: Vec<u8>,
     keys: TrustedKeys,
 }
@@ -132,13 +139,20 @@ impl Thousand {
             let LogFile { name, bytes } = home.files().remove(0);
             let lines = lines_of(&bytes);
             assert_eq!(lines.len(), 1_000);
-            Self { name, lines, head: home.head(), keys: home.keys() }
+            let starts = (0..=1_000).map(|at| lines[..at].iter().map(Vec::len).sum()).collect();
+            Self { name, bytes, lines, starts, head: home.head(), keys: home.keys() }
         })
     }
 
     fn verify(&self, bytes: Vec<u8>, head: Option<&[u8]>) -> Verification {
         let file = LogFile { name: self.name.clone(), bytes };
         verify_files(&[file], head, &self.keys, &VerifyOptions::default())
+    }
+
+    /// What is said about these bytes between the lines before `at` and those from `after` on.
+    fn told_with(&self, at: usize, between: &[u8], after: usize) -> Option<(ProblemKind, u64, u64)> {
+        let bytes = [&self.bytes[..self.starts[at]], between, &self.bytes[self.starts[after]..]].concat();
+        told(&self.verify(bytes, Some(&self.head)))
     }
 
     /// What is said about these lines.
@@ -150,9 +164,14 @@ impl Thousand {
 #[test]
 fn a_log_that_nobody_touched_is_whole() {
     let log = Thousand::get();
-    let started = Instant::now();
-    let verification = log.verify(log.lines.concat(), Some(&log.head));
-    eprintln!("verified 1,000 lines in {:?}", started.elapsed());
+    let mut verification = Verification::default();
+    let fastest = (0..20).map(|_| {
+        let bytes = log.lines.concat();
+        let started = Instant::now();
+        verification = log.verify(bytes, Some(&log.head));
+        started.elapsed()
+    });
+    eprintln!("verified 1,000 lines in {:?}", fastest.min().unwrap());
     assert_eq!(told(&verification), None);
     assert_eq!((verification.records, verification.first_sequence, verification.last_sequence), (1_000, 1, 1_000));
     assert!(verification.notes.is_empty() && verification.last_digest.is_some());
@@ -163,19 +182,15 @@ fn every_line_flipped() {
     let log = Thousand::get();
     let mut random = ChaCha8Rng::seed_from_u64(1);
     for at in 0..1_000 {
-        // Three bytes of each line, and for some lines each byte, newline included.
+        // A byte of each line, and for some lines each byte, newline included.
         let length = log.lines[at].len();
-        let all = [0, 499, 999].contains(&at);
-        let places: Vec<usize> = if all {
-            (0..length).collect()
-        } else {
-            (0..3).map(|_| random.next_u32() as usize % length).collect()
-        };
+        let all = [0, 99, 999].contains(&at);
+        let places: Vec<usize> = if all { (0..length).collect() } else { vec![random.next_u32() as usize % length] };
         for place in places {
-            let mut lines = log.lines.clone();
-            lines[at][place] ^= 1 << (random.next_u32() % 8);
+            let mut line = log.lines[at].clone();
+            line[place] ^= 1 << (random.next_u32() % 8);
             let expected = Some((ProblemKind::Edited, at as u64 + 1, at as u64 + 1));
-            assert_eq!(log.told(&lines), expected, "line {at}, byte {place}");
+            assert_eq!(log.told_with(at, &line, at + 1), expected, "line {at}, byte {place}");
         }
     }
 }
@@ -184,10 +199,8 @@ fn every_line_flipped() {
 fn every_line_dropped() {
     let log = Thousand::get();
     for at in 0..1_000 {
-        let mut lines = log.lines.clone();
-        drop(lines.remove(at));
         let kind = if at == 999 { ProblemKind::Truncated } else { ProblemKind::Deleted };
-        assert_eq!(log.told(&lines), Some((kind, at as u64 + 1, at as u64 + 1)));
+        assert_eq!(log.told_with(at, b"", at + 1), Some((kind, at as u64 + 1, at as u64 + 1)));
     }
     // Several at once.
     let mut lines = log.lines.clone();
@@ -204,9 +217,12 @@ fn every_line_swapped() {
     let mut random = ChaCha8Rng::seed_from_u64(2);
     for at in 0..999 {
         for other in [at + 1, at + 1 + random.next_u32() as usize % (999 - at)] {
-            let mut lines = log.lines.clone();
-            lines.swap(at, other);
-            assert_eq!(log.told(&lines), Some((ProblemKind::Reordered, at as u64 + 1, at as u64 + 1)), "{at} {other}");
+            let between = [&log.lines[other], &log.lines[at + 1..other].concat(), &log.lines[at]].map(Vec::as_slice);
+            assert_eq!(
+                log.told_with(at, &between.concat(), other + 1),
+                Some((ProblemKind::Reordered, at as u64 + 1, at as u64 + 1)),
+                "{at} {other}"
+            );
         }
     }
 }
@@ -218,11 +234,7 @@ fn before_every_line_inserted() {
     let foreign = Home::with_records(1_001);
     let foreign = lines_of(&foreign.files().remove(0).bytes);
     for at in 0..=1_000 {
-        let insert = |line: Vec<u8>| {
-            let mut lines = log.lines.clone();
-            lines.insert(at, line);
-            log.told(&lines)
-        };
+        let insert = |line: Vec<u8>| log.told_with(at, &line, at);
         let here = Some((ProblemKind::Inserted, at as u64 + 1, at as u64 + 1));
         // An old or a later line once more; the same line twice is one too many behind itself.
         let copied = random.next_u32() as usize % 1_000;
@@ -238,7 +250,9 @@ fn before_every_line_inserted() {
         // A record of the right number and place, by somebody without the key.
         let forged = reseal(&foreign[at], at.checked_sub(1).map(|before| log.lines[before].as_slice()));
         let told = insert(forged);
-        assert!(matches!(told, Some((ProblemKind::Inserted | ProblemKind::UnknownKey, line, _)) if line == at as u64 + 1));
+        assert!(
+            matches!(told, Some((ProblemKind::Inserted | ProblemKind::UnknownKey, line, _)) if line == at as u64 + 1)
+        );
     }
 }
 
@@ -250,15 +264,12 @@ fn at_every_line_truncated() {
         let line = &log.lines[at];
         let expected = Some((ProblemKind::Truncated, at as u64 + 1, at as u64 + 1));
         for kept in [0, 1, random.next_u32() as usize % line.len(), line.len() - 1] {
-            let mut lines = log.lines[..at].to_vec();
-            lines.push(line[..kept].to_vec());
-            assert_eq!(log.told(&lines), expected, "line {at} cut to {kept} bytes");
+            assert_eq!(log.told_with(at, &line[..kept], 1_000), expected, "line {at} cut to {kept} bytes");
         }
         // The line alone, while others follow.
-        let mut lines = log.lines.clone();
-        lines[at].truncate(random.next_u32() as usize % (line.len() - 1));
-        lines[at].push(b'\n');
-        assert_eq!(log.told(&lines), Some((ProblemKind::Edited, at as u64 + 1, at as u64 + 1)));
+        let mut cut = line[..random.next_u32() as usize % (line.len() - 1)].to_vec();
+        cut.push(b'\n');
+        assert_eq!(log.told_with(at, &cut, at + 1), Some((ProblemKind::Edited, at as u64 + 1, at as u64 + 1)));
     }
 }
 
@@ -488,7 +499,7 @@ fn files_are_rotated_and_the_chain_goes_on() {
     let mut options = AuditOptions::default();
     options.file_bytes = 64 << 10;
     let log = AuditLog::open(&home.folders, options).unwrap();
-    (0..400).for_each(|i| drop(log.append(&record(i)).unwrap()));
+    append(&log, 0..400);
     let names = home.names();
     assert!(names.len() > 4, "{names:?}");
     let files = home.files();
@@ -684,7 +695,7 @@ fn lists_are_filtered_and_end_with_the_newest() {
     let mut options = AuditOptions::default();
     options.file_bytes = 64 << 10;
     let log = AuditLog::open(&home.folders, options).unwrap();
-    (0..150).for_each(|i| drop(log.append(&record(i)).unwrap()));
+    append(&log, 0..150);
     let numbers = |change: &dyn Fn(&mut Filter)| -> Vec<u64> {
         let mut filter = Filter::default();
         change(&mut filter);
@@ -772,7 +783,8 @@ fn killed_writers_lose_nothing_they_were_told_of() {
     let mut known = 0;
     for round in 0..40 {
         let mut children: Vec<Child> = (0..2).map(|_| appender(&home, 1_000_000, 64 << 10)).collect();
-        let mut outputs: Vec<_> = children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap())).collect();
+        let mut outputs: Vec<_> =
+            children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap())).collect();
         // Both are at it.
         for output in &mut outputs {
             let mut line = String::new();
@@ -815,22 +827,25 @@ fn killed_writers_lose_nothing_they_were_told_of() {
 #[test]
 fn appending_is_cheap() {
     let home = Home::with_records(2_000);
-    let started = Instant::now();
-    let rounds = 200;
-    for i in 0..rounds {
-        // As each `capibara run` does: open, ask, append.
+    let fastest = |each: &mut dyn FnMut()| {
+        let batch = |_| {
+            let started = Instant::now();
+            (0..20).for_each(|_| each());
+            started.elapsed() / 20
+        };
+        (0..20).map(batch).min().unwrap()
+    };
+    // As each `capibara run` does: open, ask, append.
+    let whole = fastest(&mut || {
         let log = home.open();
         log.ready().unwrap();
-        let _ = log.append(&record(i)).unwrap();
-    }
-    let each = started.elapsed() / u32::try_from(rounds).unwrap();
+        append(&log, 0..1);
+    });
     let log = home.open();
-    let started = Instant::now();
-    (0..rounds).for_each(|i| drop(log.append(&record(i)).unwrap()));
-    let kept = started.elapsed() / u32::try_from(rounds).unwrap();
-    eprintln!("open, ready and append: {each:?}; append alone: {kept:?}");
+    let alone = fastest(&mut || append(&log, 0..1));
+    eprintln!("open, ready and append: {whole:?}; append alone: {alone:?}");
     // Ten times what it takes, for machines that are busy.
-    assert!(each < Duration::from_millis(4), "{each:?}");
+    assert!(whole < Duration::from_millis(2), "{whole:?}");
 }
 
 #[test]
@@ -847,7 +862,7 @@ fn the_command_verifies_and_lists() {
     let mut odd = record(1);
     odd.script = "x\u{1b}[2J\u{202e}.py".into();
     let receipt = log.append(&odd).unwrap();
-    (2..=6).for_each(|i| drop(log.append(&record(i)).unwrap()));
+    append(&log, 2..7);
     let ran = run(&["audit", "verify"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.starts_with("whole: records 1 to 6 in 1 file\n"), "{ran:?}");

@@ -93,18 +93,23 @@ impl Head {
         (sane && signed(KeyId(key), body, &signature)).then_some((head, KeyId(key)))
     }
 
-    /// As whoever writes the log reads it.
-    pub(super) fn read(file: &File, keys: &Keys) -> io::Result<Found> {
-        let mut bytes = [0; SIZE + 1];
+    /// What stands in its file.
+    pub(super) fn bytes(file: &File) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; SIZE + 1];
         let count = file.read_at(&mut bytes, 0)?;
-        let bytes = bytes.get(..count).unwrap_or_default();
-        Ok(Self::found(bytes, |key, body, signature| {
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    /// As whoever writes the log reads it.
+    pub(super) fn found_by(bytes: &[u8], keys: &Keys) -> Found {
+        Self::found(bytes, |key, body, signature| {
             if key == keys.signer.id {
                 keys.signer.signed(HEAD, body, signature)
             } else {
                 keys.trusted.signed(key, HEAD, body, signature)
             }
-        }))
+        })
     }
 
     /// As whoever verifies the log reads it.

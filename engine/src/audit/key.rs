@@ -180,7 +180,7 @@ struct KeyFile {
 }
 
 impl Signer {
-    fn of(seed: &[u8; 32]) -> Self {
+    pub(super) fn of(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
         let id = KeyId::of(&key.verifying_key());
         Self { key, id }
@@ -210,6 +210,14 @@ impl Signer {
     /// Whether this key signed that. Such signatures are the same every time, and making one costs less than checking it.
     pub(super) fn signed(&self, domain: &[u8], body: &[u8], signature: &[u8; SIGNATURE_LENGTH]) -> bool {
         self.sign(domain, body) == *signature
+    }
+
+    /// Makes it the key of an empty folder of keys.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn install(&self, keys: &std::path::Path) -> Result<(), AuditError> {
+        let folder = Folder::make(keys)?;
+        self.write(&folder, KEY_FILE)?;
+        TrustedKeys(vec![(self.id, self.key.verifying_key())]).write(&folder)
     }
 
     fn read(folder: &Folder, name: &str) -> Result<Option<Self>, AuditError> {

@@ -90,9 +90,9 @@ impl<'a> Line<'a> {
         }
         let (sequence, rest) = sequence_of(bytes)?;
         let rest = rest.strip_prefix(CODE)?;
-        let event = [Event::Run, Event::KeyRotation, Event::Recovery].into_iter().find(|event| {
-            rest.strip_prefix(event.code().as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'))
-        })?;
+        let event = [Event::Run, Event::KeyRotation, Event::Recovery]
+            .into_iter()
+            .find(|event| rest.strip_prefix(event.code().as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"')))?;
         let (rest, signature) = strip_hex(strip(bytes, END)?)?;
         let (rest, digest) = strip_hex(strip(rest, SIGNATURE)?)?;
         let (rest, key) = strip_hex(strip(rest, DIGEST)?)?;

@@ -71,6 +71,8 @@ struct Writer {
     keys: Keys,
     options: AuditOptions,
     hostname: String,
+    /// The head as it was last found or written to be right: it need not be checked again.
+    known: Option<(Vec<u8>, Head, KeyId)>,
 }
 
 impl AuditLog {
@@ -89,6 +91,7 @@ impl AuditLog {
             head_name: name.to_owned(),
             options,
             hostname: hostname(),
+            known: None,
         })))
     }
 
@@ -136,6 +139,13 @@ impl AuditLog {
         })?;
         writer.keys.switch_to(id)?;
         Ok((receipt, id))
+    }
+
+    /// With another name for this machine.
+    #[cfg(test)]
+    pub(super) fn named(self, hostname: &str) -> Self {
+        self.lock().hostname = hostname.into();
+        self
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
@@ -228,12 +238,22 @@ impl Writer {
     /// Finds the end of the log. The head says where it is; what a process that was killed left behind it is looked at.
     fn locate(&mut self, head: &File) -> Result<End, AuditError> {
         let path = self.state.path.join(&self.head_name);
-        let mut found = Head::read(head, &self.keys).map_err(AuditError::io("read", &path))?;
-        if found == Found::Damaged {
-            // Another process may have changed the key.
-            self.keys.reload()?;
-            found = Head::read(head, &self.keys).map_err(AuditError::io("read", &path))?;
-        }
+        let bytes = Head::bytes(head).map_err(AuditError::io("read", &path))?;
+        let found = match &self.known {
+            Some((known, head, key)) if *known == bytes => Found::Valid(*head, *key),
+            _ => {
+                let mut found = Head::found_by(&bytes, &self.keys);
+                if found == Found::Damaged {
+                    // Another process may have changed the key.
+                    self.keys.reload()?;
+                    found = Head::found_by(&bytes, &self.keys);
+                }
+                if let Found::Valid(head, key) = found {
+                    self.known = Some((bytes, head, key));
+                }
+                found
+            }
+        };
         let mut end = match found {
             Found::Valid(head, key) => self.after_head(head, key)?,
             found => match self.after_last_line(if found == Found::Missing { "missing" } else { "damaged" })? {
@@ -317,12 +337,7 @@ impl Writer {
             && !end.newline
             && let Some(file) = self.log.write(&file_name(end.sequence + 1))?
         {
-            let mut next = End {
-                file: end.sequence + 1,
-                length: 0,
-                recovery: end.recovery.clone(),
-                ..end
-            };
+            let mut next = End { file: end.sequence + 1, length: 0, recovery: end.recovery.clone(), ..end };
             let found = self.adopt_tail(&mut next, &file)?;
             let nothing = found == 0 && next.recovery.aside.is_none();
             end = next;
@@ -446,11 +461,11 @@ impl Writer {
             if self.options.durable {
                 head.sync_data().map_err(AuditError::io("write", &head_path))?;
             }
-            Ok(())
+            Ok(bytes)
         };
         if end.sequence == 0 && end.recovery == Recovery::default() && end.length == 0 {
             // From here on, a line without a head over it is the trace of a process that was killed.
-            write_head(Head::START)?;
+            drop(write_head(Head::START)?);
         }
         let mut bytes = Vec::with_capacity(8192);
         if end.newline {
@@ -488,12 +503,16 @@ impl Writer {
                     self.log.sync().map_err(AuditError::io("write", &self.log.path))?;
                 }
             }
-            write_head(Head { sequence: first, line: whole, file: end.file, offset: end.length + before, length })
+            let new = Head { sequence: first, line: whole, file: end.file, offset: end.length + before, length };
+            Ok((write_head(new)?, new, self.keys.signer.id))
         })();
-        if let Err(error) = written {
-            // Half a record, or one that was not told to be written, must not stay.
-            let _ = file.set_len(end.length);
-            return Err(error);
+        match written {
+            Ok(known) => self.known = Some(known),
+            Err(error) => {
+                // Half a record, or one that was not told to be written, must not stay.
+                let _ = file.set_len(end.length);
+                return Err(error);
+            }
         }
         Ok(Receipt { sequence: first, digest: crate::Digest(whole) })
     }

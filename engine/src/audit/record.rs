@@ -268,7 +268,11 @@ impl Record {
                 verdict: self.verdict.map(Verdict::name),
                 findings: self.findings.iter().take(most).map(FindingObject::of).collect(),
                 findings_total: self.findings.len(),
-                limit: self.limit.map(|hit| LimitObject { kind: hit.kind.name(), allowed: hit.allowed, used: hit.used }),
+                limit: self.limit.map(|hit| LimitObject {
+                    kind: hit.kind.name(),
+                    allowed: hit.allowed,
+                    used: hit.used,
+                }),
                 usage: self.usage.map(UsageObject::of),
                 artifacts: self.artifacts.iter().take(most).map(ArtifactObject::of).collect(),
                 artifacts_total: self.artifacts.len(),
@@ -436,7 +440,14 @@ struct Metadata<'a> {
 impl<'a> Metadata<'a> {
     fn of(sequence: u64, event: Event, version: &'a str, profiles: &'a [&'static str]) -> Self {
         let product = Product { name: "Capibara", vendor_name: "Capibara", version: clip(version) };
-        Self { sequence, event_code: event.code(), version: OCSF_VERSION, profiles, log_name: "capibara-audit", product }
+        Self {
+            sequence,
+            event_code: event.code(),
+            version: OCSF_VERSION,
+            profiles,
+            log_name: "capibara-audit",
+            product,
+        }
     }
 }
 

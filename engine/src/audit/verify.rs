@@ -5,7 +5,7 @@
 //! is checked; where that is wrong, the first wrong one is searched for by halving.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::path::Path;
 
 use super::error::AuditError;
@@ -330,7 +330,11 @@ impl<'k> Chain<'k> {
         self.done.last_sequence = bad.sequence.saturating_sub(1);
         self.done.last_digest = None;
         if genuine == Some(bad.sequence) {
-            return Err(self.fail(ProblemKind::Inserted, place, "this line is signed by no trusted key, and the one it stands for follows"));
+            return Err(self.fail(
+                ProblemKind::Inserted,
+                place,
+                "this line is signed by no trusted key, and the one it stands for follows",
+            ));
         }
         Err(self.fail(ProblemKind::Edited, place, "its digest is right, and no trusted key signed it"))
     }
@@ -338,22 +342,28 @@ impl<'k> Chain<'k> {
     /// Verifies one file; `next` is the number that the next file begins with.
     fn file(&mut self, name: &str, start: u64, bytes: &[u8], next: Option<u64>) -> Result<(), Broken> {
         self.done.files += 1;
-        let lines = split(bytes);
-        let mut at = match self.expected {
+        // Where the chain is right, lines are taken one after the other; all of them are only looked at where it is not.
+        let (mut at, mut offset) = match self.expected {
             Some((sequence, _)) => {
                 if start > sequence {
                     let place = Place { file: name.into(), line: 1, sequence };
                     let message = format!("records {sequence} to {} are missing before this file", start - 1);
                     return Err(self.fail(ProblemKind::Deleted, place, message));
                 }
-                0
+                (0, 0)
             }
-            None => self.begin(name, &lines)?,
+            None => {
+                let lines = split(bytes);
+                let at = self.begin(name, &lines)?;
+                (at, length(lines.get(..at).unwrap_or_default()))
+            }
         };
-        while let Some((line, terminated)) = lines.get(at).copied() {
+        while let Some((line, terminated)) = bytes.get(offset..).and_then(next_line) {
             let number = at as u64 + 1;
             let Some(parsed) = Line::parse(line) else {
+                let lines = split(bytes);
                 at = self.explain(name, bytes, &lines, at, next.is_none())?;
+                offset = length(lines.get(..at).unwrap_or_default());
                 continue;
             };
             let (sequence, previous) = self.expected.unwrap_or((parsed.sequence, parsed.previous));
@@ -362,19 +372,25 @@ impl<'k> Chain<'k> {
             // A last line without its newline is whole if no head was written over it.
             let cut = !terminated && (next.is_some() || self.head_covers(sequence));
             if !right || cut {
+                let lines = split(bytes);
                 at = self.explain(name, bytes, &lines, at, next.is_none())?;
+                offset = length(lines.get(..at).unwrap_or_default());
                 continue;
             }
             self.accept(name, number, &parsed, whole)?;
             at += 1;
+            offset += line.len() + usize::from(terminated);
         }
         self.check_signatures(name)?;
-        self.last_file = (name.into(), lines.len() as u64);
+        self.last_file = (name.into(), at as u64);
         if let (Some(next), Some((sequence, _))) = (next, self.expected)
             && next > sequence
         {
-            let place = Place { file: name.into(), line: lines.len() as u64 + 1, sequence };
-            let message = format!("records {sequence} to {} are missing at the end of this file, or a file that followed", next - 1);
+            let place = Place { file: name.into(), line: at as u64 + 1, sequence };
+            let message = format!(
+                "records {sequence} to {} are missing at the end of this file, or a file that followed",
+                next - 1
+            );
             return Err(self.fail(ProblemKind::Deleted, place, message));
         }
         Ok(())
@@ -447,7 +463,11 @@ impl<'k> Chain<'k> {
     fn recovery(&mut self, line: &Line<'_>, place: impl Fn() -> Place) -> Result<(), Broken> {
         let Some(Recovery { head, log, .. }) = details(line) else { return Ok(()) };
         if log.is_some() {
-            return Err(self.fail(ProblemKind::Truncated, place(), "records before this line are gone: the head knew of them when this line was written"));
+            return Err(self.fail(
+                ProblemKind::Truncated,
+                place(),
+                "records before this line are gone: the head knew of them when this line was written",
+            ));
         }
         let Some(head) = head else { return Ok(()) };
         let kind = match head.as_str() {
@@ -478,14 +498,18 @@ impl<'k> Chain<'k> {
         if !terminated && (last_file || sound.is_some()) {
             // The end of the file.
             let cut = match self.head {
-                Some(Found::Valid(head, _)) => head.sequence >= sequence && !(last_file && head.file == start_of(name).unwrap_or(0) && bytes.len() as u64 >= head.length),
+                Some(Found::Valid(head, _)) => {
+                    head.sequence >= sequence
+                        && !(last_file && head.file == start_of(name).unwrap_or(0) && bytes.len() as u64 >= head.length)
+                }
                 _ => false,
             };
             if cut || (!last_file && sound.is_some()) {
                 return Err(self.fail(ProblemKind::Truncated, place, "the file ends in the middle of this line"));
             }
             if !self.head_covers(sequence) && sound.is_none() {
-                let message = "a process was killed while it wrote this line; it is no record, and the next record sets it aside";
+                let message =
+                    "a process was killed while it wrote this line; it is no record, and the next record sets it aside";
                 self.done.notes.push(Note { kind: "torn-line", place, message: message.into() });
                 return Ok(at + 1);
             }
@@ -493,7 +517,8 @@ impl<'k> Chain<'k> {
         let Some(sound) = sound else {
             // Set aside by the next record?
             let goes_on = lines.iter().enumerate().skip(at + 1).find_map(|(i, (line, _))| {
-                let line = following(line, sequence, &previous).filter(|line| line.event == Event::Recovery && line.signed_by(self.keys))?;
+                let line = following(line, sequence, &previous)
+                    .filter(|line| line.event == Event::Recovery && line.signed_by(self.keys))?;
                 Some((i, details(&line)?.aside?))
             });
             if let Some((i, aside)) = goes_on {
@@ -503,16 +528,22 @@ impl<'k> Chain<'k> {
                     hex::encode(sha256(kept)) == aside.sha256 && (rest.is_empty() || rest == b"\n")
                 });
                 if same && aside.torn {
-                    let message = format!("a process was killed while it wrote this line; record {sequence} sets it aside");
+                    let message =
+                        format!("a process was killed while it wrote this line; record {sequence} sets it aside");
                     self.done.notes.push(Note { kind: "torn-line", place, message });
                     return Ok(i);
                 }
                 if same {
-                    return Err(self.fail(ProblemKind::Inserted, place, format!("these lines are no records; record {sequence} found them here")));
+                    return Err(self.fail(
+                        ProblemKind::Inserted,
+                        place,
+                        format!("these lines are no records; record {sequence} found them here"),
+                    ));
                 }
             }
             let stands_next = lines.get(at + 1).is_some_and(|(line, _)| following(line, sequence, &previous).is_some());
-            let nothing_is_due = lines.len() == at + 1 && last_file && terminated && !self.head_covers(sequence) && self.head.is_some();
+            // The head knows of no record here.
+            let nothing_is_due = last_file && terminated && !self.head_covers(sequence) && self.head.is_some();
             if stands_next || nothing_is_due {
                 return Err(self.fail(ProblemKind::Inserted, place, "this line is no record of this log"));
             }
@@ -530,13 +561,25 @@ impl<'k> Chain<'k> {
         }
         let due_follows = later(&|line| sequence_of(line).is_some_and(|(number, _)| number == sequence));
         if due_follows && later(&|other| other == line) {
-            return Err(self.fail(ProblemKind::Inserted, place, format!("record {number} stands here as well as in its place")));
+            return Err(self.fail(
+                ProblemKind::Inserted,
+                place,
+                format!("record {number} stands here as well as in its place"),
+            ));
         }
         if due_follows {
-            return Err(self.fail(ProblemKind::Reordered, place, format!("record {number} stands before record {sequence}")));
+            return Err(self.fail(
+                ProblemKind::Reordered,
+                place,
+                format!("record {number} stands before record {sequence}"),
+            ));
         }
         if genuine.is_none() {
-            return Err(self.fail(ProblemKind::Edited, place, "this line is not what was written, and no trusted key signed it"));
+            return Err(self.fail(
+                ProblemKind::Edited,
+                place,
+                "this line is not what was written, and no trusted key signed it",
+            ));
         }
         let missing = if number == sequence + 1 {
             format!("record {sequence} is missing")
@@ -563,11 +606,19 @@ impl<'k> Chain<'k> {
             None | Some(Found::Missing) => {
                 // A log that was never begun has none.
                 if self.done.files > 0 {
-                    let _ = self.fail(ProblemKind::HeadMissing, end(next.saturating_sub(1)), "there is no head: a cut of the end would not be seen");
+                    let _ = self.fail(
+                        ProblemKind::HeadMissing,
+                        end(next.saturating_sub(1)),
+                        "there is no head: a cut of the end would not be seen",
+                    );
                 }
             }
             Some(Found::Damaged) => {
-                let _ = self.fail(ProblemKind::HeadDamaged, end(next.saturating_sub(1)), "the head is not one, or no trusted key signed it");
+                let _ = self.fail(
+                    ProblemKind::HeadDamaged,
+                    end(next.saturating_sub(1)),
+                    "the head is not one, or no trusted key signed it",
+                );
             }
             Some(Found::Valid(head, _)) if head.sequence >= next => {
                 let missing = if head.sequence == next {
@@ -579,15 +630,28 @@ impl<'k> Chain<'k> {
             }
             Some(Found::Valid(head, _)) if head.sequence + 1 == next => {
                 if head.sequence > 0 && head.line != last {
-                    let _ = self.fail(ProblemKind::Edited, end(head.sequence), "the last line is not the one the head knows");
+                    let _ = self.fail(
+                        ProblemKind::Edited,
+                        end(head.sequence),
+                        "the last line is not the one the head knows",
+                    );
                 }
             }
-            Some(Found::Valid(head, _)) if head.sequence + 2 == next && (head.line == self.before || head.sequence == 0) => {
-                let message = format!("a process was killed between record {} and the head; the next record puts it right", next - 1);
+            Some(Found::Valid(head, _))
+                if head.sequence + 2 == next && (head.line == self.before || head.sequence == 0) =>
+            {
+                let message = format!(
+                    "a process was killed between record {} and the head; the next record puts it right",
+                    next - 1
+                );
                 self.done.notes.push(Note { kind: "head-behind", place: end(next - 1), message });
             }
             Some(Found::Valid(head, _)) => {
-                let message = format!("the head knows of record {} only: a cut behind record {} would not be seen", head.sequence, next - 1);
+                let message = format!(
+                    "the head knows of record {} only: a cut behind record {} would not be seen",
+                    head.sequence,
+                    next - 1
+                );
                 let _ = self.fail(ProblemKind::HeadStale, end(next.saturating_sub(1)), message);
             }
         }
@@ -605,28 +669,33 @@ fn details(line: &Line<'_>) -> Option<Recovery> {
     line.unmapped::<LogDetails>()?.recovery
 }
 
+/// The line that `bytes` begin with, and whether it ends with a newline.
+fn next_line(bytes: &[u8]) -> Option<(&[u8], bool)> {
+    let mut rest = bytes;
+    // Reading from memory does not fail; it searches faster than an iterator of bytes.
+    let count = rest.skip_until(b'\n').unwrap_or(bytes.len());
+    let line = bytes.get(..count).filter(|line| !line.is_empty())?;
+    Some(line.strip_suffix(b"\n").map_or((line, false), |line| (line, true)))
+}
+
 /// Lines, and whether each ends with a newline.
 fn split(bytes: &[u8]) -> Vec<(&[u8], bool)> {
-    let mut lines = Vec::with_capacity(bytes.len() / 1024);
+    let mut lines = Vec::new();
     let mut rest = bytes;
-    while !rest.is_empty() {
-        match rest.iter().position(|byte| *byte == b'\n') {
-            Some(at) => {
-                lines.push((rest.get(..at).unwrap_or_default(), true));
-                rest = rest.get(at + 1..).unwrap_or_default();
-            }
-            None => {
-                lines.push((rest, false));
-                rest = &[];
-            }
-        }
+    while let Some((line, terminated)) = next_line(rest) {
+        lines.push((line, terminated));
+        rest = rest.get(line.len() + usize::from(terminated)..).unwrap_or_default();
     }
     lines
 }
 
+/// Bytes of these lines.
+fn length(lines: &[(&[u8], bool)]) -> usize {
+    lines.iter().map(|(line, terminated)| line.len() + usize::from(*terminated)).sum()
+}
+
 /// The bytes of lines `from` to before `to`.
 fn region<'a>(bytes: &'a [u8], lines: &[(&[u8], bool)], from: usize, to: usize) -> &'a [u8] {
-    let length = |lines: &[(&[u8], bool)]| lines.iter().map(|(line, end)| line.len() + usize::from(*end)).sum::<usize>();
     let begin = length(lines.get(..from).unwrap_or_default());
     let end = begin + length(lines.get(from..to).unwrap_or_default());
     bytes.get(begin..end).unwrap_or_default()
