@@ -11,6 +11,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::audit::AuditCommand;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::commands::scan::ScanArguments;
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Install, list and verify language runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
+    /// Verify and list the log of what was run
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// What came of reading the command line.

@@ -103,9 +103,9 @@ impl From<EngineError> for Failure {
 impl From<ModulesError> for Failure {
     fn from(error: ModulesError) -> Self {
         let hint = match &error {
-            ModulesError::Unreadable { .. } => {
-                Some("a module must lie in the folder of the script itself, not behind a link that leads out of it".into())
-            }
+            ModulesError::Unreadable { .. } => Some(
+                "a module must lie in the folder of the script itself, not behind a link that leads out of it".into(),
+            ),
             ModulesError::TooMany | ModulesError::TooLarge => {
                 Some("put large packages into a folder and grant that: `--read HOST:GUEST`".into())
             }

@@ -60,6 +60,10 @@ fn execute(args: &[OsString]) -> ExitCode {
             let format = command.format();
             commands::runtime::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
         }
+        Command::Audit(command) => {
+            let format = command.format();
+            commands::audit::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //! not do the job". Start with [`Engine`], then [`Job`].
 
 mod artifact;
+pub mod audit;
 mod cancel;
 mod engine;
 mod error;

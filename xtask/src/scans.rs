@@ -49,7 +49,8 @@ fn all(samples: &[Sample], scratch: &Path) -> Result<usize> {
     let ours = rates(samples, &verdicts(samples)?);
     println!("capibara, moderate: recall {:.1} %, false denials {:.2} %", ours.0 * 100.0, ours.1 * 100.0);
     let tree = tree(samples, scratch)?;
-    let our_time = least(3, || Command::new(binary("capibara")).args(["scan", "--format", "json"]).arg(&tree).output())?;
+    let our_time =
+        least(3, || Command::new(binary("capibara")).args(["scan", "--format", "json"]).arg(&tree).output())?;
     println!("capibara scan of {TREE} files: {:.0} ms", our_time * 1e3);
     let Some(bandit) = bandit() else {
         println!("unavailable: bandit (set CAPIBARA_BANDIT to its program, or install it with pip)");
@@ -154,7 +155,8 @@ fn rates(samples: &[Sample], flags: &BTreeMap<PathBuf, Flags>) -> (f64, f64) {
         let hits = of.iter().filter(|it| hit(it, flags.get(&it.path).copied().unwrap_or_default())).count();
         hits as f64 / of.len().max(1) as f64
     };
-    let found = share(&["block", "flag"], |it, flags| if it.expected == "block" { flags.refused } else { flags.flagged });
+    let found =
+        share(&["block", "flag"], |it, flags| if it.expected == "block" { flags.refused } else { flags.flagged });
     (found, share(&["allow"], |_, flags| flags.refused))
 }
 

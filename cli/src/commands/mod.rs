@@ -1,5 +1,6 @@
 //! The commands: arguments and execution of each in a file of its own.
 
+pub(crate) mod audit;
 pub(crate) mod dry_run;
 pub(crate) mod run;
 pub(crate) mod runtime;

@@ -181,8 +181,9 @@ pub(crate) fn custom_rules(paths: &[PathBuf]) -> Result<CustomRules, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::new("rules-unreadable", format!("the rules `{shown}` cannot be read")).with_cause(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new("rules-unreadable", format!("the rules `{shown}` cannot be read")).with_cause(&error)
+        })?;
         let rules = CustomRules::parse(&shown, &text).map_err(|error| Failure::new("rules", error.to_string()))?;
         files.push(rules);
     }
@@ -202,10 +203,12 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
     for path in &arguments.paths {
         let path = Path::new(path);
         if path == Path::new("-") {
-            let bytes = read(io::stdin().lock())
-                .map_err(|error| Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error))?;
+            let bytes = read(io::stdin().lock()).map_err(|error| {
+                Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error)
+            })?;
             // What comes through a pipe has no name to tell its language by; Python is what runs.
-            let language = arguments.language.or_else(|| SourceLanguage::of("", &bytes)).or(Some(SourceLanguage::Python));
+            let language =
+                arguments.language.or_else(|| SourceLanguage::of("", &bytes)).or(Some(SourceLanguage::Python));
             scanned.push(scan(scanner, &arguments.policy, "<stdin>", &bytes, language, &[]));
         } else if path.is_dir() {
             walk(path, &mut targets, &mut unread);

@@ -98,10 +98,8 @@ pub(super) fn global(name: &str) -> Option<Value> {
         | "location" | "localStorage" | "sessionStorage" | "Deno" | "Bun" | "execScript" | "performance" | "crypto"
         | "ActiveXObject" | "WScript" | "internalBinding" | "structuredClone" | "Intl" | "Atomics"
         | "SharedArrayBuffer" | "ArrayBuffer" | "DataView" | "URL" | "URLSearchParams" | "AbortController"
-        | "WebTransport" | "RTCPeerConnection" | "Iterator" | "indexedDB" | "CoinHive" | "CoinImp"
-        | "primordials" | "getBuiltin" | "GM_xmlhttpRequest" | "chrome" | "browser" | "Response" | "Request" => {
-            Value::known(name)
-        }
+        | "WebTransport" | "RTCPeerConnection" | "Iterator" | "indexedDB" | "CoinHive" | "CoinImp" | "primordials"
+        | "getBuiltin" | "GM_xmlhttpRequest" | "chrome" | "browser" | "Response" | "Request" => Value::known(name),
         _ => return None,
     })
 }
@@ -110,9 +108,29 @@ pub(super) fn global(name: &str) -> Option<Value> {
 pub(super) fn is_object(path: &str) -> bool {
     matches!(
         path,
-        "Math" | "JSON" | "globalThis" | "process" | "console" | "module" | "exports" | "Reflect" | "Atomics" | "Intl"
-            | "WebAssembly" | "navigator" | "document" | "process.env" | "process.argv" | "process.versions" | "location"
-            | "localStorage" | "module.exports" | "performance" | "crypto" | "Deno" | "Bun"
+        "Math"
+            | "JSON"
+            | "globalThis"
+            | "process"
+            | "console"
+            | "module"
+            | "exports"
+            | "Reflect"
+            | "Atomics"
+            | "Intl"
+            | "WebAssembly"
+            | "navigator"
+            | "document"
+            | "process.env"
+            | "process.argv"
+            | "process.versions"
+            | "location"
+            | "localStorage"
+            | "module.exports"
+            | "performance"
+            | "crypto"
+            | "Deno"
+            | "Bun"
     ) || path.ends_with(".prototype")
         || path.ends_with("()")
         || (is_builtin(path) && !matches!(path, "assert" | "events" | "stream"))
@@ -174,8 +192,22 @@ pub(super) fn keeps_result(path: &str) -> bool {
     is_builtin(root)
         || matches!(
             root,
-            "Function" | "AsyncFunction" | "GeneratorFunction" | "AsyncGeneratorFunction" | "fetch" | "XMLHttpRequest"
-                | "WebSocket" | "TextDecoder" | "TextEncoder" | "Worker" | "WebAssembly" | "Deno" | "Bun" | "document"
-                | "ActiveXObject" | "Module" | "?"
+            "Function"
+                | "AsyncFunction"
+                | "GeneratorFunction"
+                | "AsyncGeneratorFunction"
+                | "fetch"
+                | "XMLHttpRequest"
+                | "WebSocket"
+                | "TextDecoder"
+                | "TextEncoder"
+                | "Worker"
+                | "WebAssembly"
+                | "Deno"
+                | "Bun"
+                | "document"
+                | "ActiveXObject"
+                | "Module"
+                | "?"
         )
 }

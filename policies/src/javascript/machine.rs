@@ -90,15 +90,23 @@ pub(super) struct Machine<'s, 'a> {
 impl<'s, 'a> Machine<'s, 'a> {
     /// A machine that recurses no deeper than `deepest`.
     pub(super) fn new(syntax: &'s Syntax<'a>, names: Names, deepest: usize) -> Self {
-        let decoding = ["fromCharCode", "charCodeAt", "fromCodePoint", "charAt", "atob", "Buffer", "parseInt", "\\x", "][", "split("]
-            .iter()
-            .any(|hint| syntax.text.contains(hint));
+        let decoding = [
+            "fromCharCode",
+            "charCodeAt",
+            "fromCodePoint",
+            "charAt",
+            "atob",
+            "Buffer",
+            "parseInt",
+            "\\x",
+            "][",
+            "split(",
+        ]
+        .iter()
+        .any(|hint| syntax.text.contains(hint));
         let nodes = syntax.nodes.len() as u64;
-        let variables = names
-            .names
-            .iter()
-            .map(|_| Variable { value: Value::UNKNOWN, all: Value::Undefined, writes: 0 })
-            .collect();
+        let variables =
+            names.names.iter().map(|_| Variable { value: Value::UNKNOWN, all: Value::Undefined, writes: 0 }).collect();
         let mut machine = Self {
             syntax,
             names,
@@ -128,7 +136,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             generic: false,
             news: false,
         };
-        let globals: Vec<(String, Var)> = machine.names.globals.iter().map(|(name, var)| (name.clone(), *var)).collect();
+        let globals: Vec<(String, Var)> =
+            machine.names.globals.iter().map(|(name, var)| (name.clone(), *var)).collect();
         for (name, var) in globals {
             if let (Some(value), Some(variable)) = (known::global(&name), machine.variables.get_mut(var as usize)) {
                 variable.value = value.clone();
@@ -276,11 +285,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         let Some(variable) = self.variables.get(var as usize) else { return Value::UNKNOWN };
         let here = self.frames.last().map_or(NONE, |frame| frame.node);
         let own = self.names.function.get(var as usize).copied().unwrap_or(NONE);
-        if self.generic && own != here && variable.writes > 1 {
-            variable.all.clone()
-        } else {
-            variable.value.clone()
-        }
+        if self.generic && own != here && variable.writes > 1 { variable.all.clone() } else { variable.value.clone() }
     }
 
     fn write(&mut self, var: Var, value: Value) {
@@ -696,12 +701,17 @@ impl<'s, 'a> Machine<'s, 'a> {
     fn check_endless(&mut self, id: Id, body: Id) {
         let syntax = self.syntax;
         let text = syntax.text(body);
-        if text.len() > 2_000 || ["break", "return", "throw", "await", "yield", "exit"].iter().any(|word| text.contains(word)) {
+        if text.len() > 2_000
+            || ["break", "return", "throw", "await", "yield", "exit"].iter().any(|word| text.contains(word))
+        {
             return;
         }
         let start = syntax.node(id).start as usize;
         let word = syntax.text(id).find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(1);
-        if [".push(", "+=", ".concat(", "new Array", "alloc", ".repeat(", "fork("].iter().any(|grow| text.contains(grow)) {
+        if [".push(", "+=", ".concat(", "new Array", "alloc", ".repeat(", "fork("]
+            .iter()
+            .any(|grow| text.contains(grow))
+        {
             self.report(rules::resource_bomb, start..start + word, "this loop makes more and more and never ends");
         } else if text.trim_matches(['{', '}', ';', ' ', '\n']).is_empty() {
             self.report(rules::resource_bomb, start..start + word, "this loop never ends and does nothing");
@@ -718,7 +728,9 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         let each: Option<Vec<Value>> = if of {
             match &right {
-                Value::Str(text) if text.len() < 4_096 => Some(text.chars().map(|c| Value::text(c.to_string())).collect()),
+                Value::Str(text) if text.len() < 4_096 => {
+                    Some(text.chars().map(|c| Value::text(c.to_string())).collect())
+                }
                 value => self.items(value).cloned(),
             }
         } else {
@@ -907,7 +919,8 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         let syntax = self.syntax;
         let body = syntax.field(node, F::Body);
-        let head = syntax.text.get(syntax.node(node).start as usize..syntax.node(body).start as usize).unwrap_or_default();
+        let head =
+            syntax.text.get(syntax.node(node).start as usize..syntax.node(body).start as usize).unwrap_or_default();
         let is_arrow = head.trim_end().ends_with("=>");
         let this = if is_arrow { self.frames.last().map(|frame| frame.this.clone()) } else { None };
         self.funcs.push(Func { node, this, escapes: false, calls: 0, object: None, is_class: false, is_arrow });
@@ -921,7 +934,10 @@ impl<'s, 'a> Machine<'s, 'a> {
         if single != NONE {
             return vec![single];
         }
-        self.syntax.children(self.syntax.field(node, F::Parameters)).filter(|id| self.syntax.kind(*id) != K::Decorator).collect()
+        self.syntax
+            .children(self.syntax.field(node, F::Parameters))
+            .filter(|id| self.syntax.kind(*id) != K::Decorator)
+            .collect()
     }
 
     /// Walks the body of a function once, for whatever arguments.
@@ -990,7 +1006,8 @@ impl<'s, 'a> Machine<'s, 'a> {
         let active = self.frames.iter().filter(|frame| frame.node == func.node).count();
         let most = if self.decoding { 2_000 } else { 12 };
         if func.is_class || self.extra == 0 || self.frames.len() > DEEPEST_CALL || active > 4 || func.calls > most {
-            for param in self.params(func.node).into_iter().zip(args.iter().chain(std::iter::repeat(&Value::Undefined))) {
+            for param in self.params(func.node).into_iter().zip(args.iter().chain(std::iter::repeat(&Value::Undefined)))
+            {
                 let before = (self.certain, self.looping);
                 (self.certain, self.looping) = (false, 0);
                 self.bind(param.0, param.1.clone());
@@ -1137,7 +1154,9 @@ impl<'s, 'a> Machine<'s, 'a> {
                         func.this = Some(owner.clone());
                         func.escapes = true;
                     }
-                    let name = key.as_text().map(|name| if &**name == "constructor" { "#constructor".into() } else { name.clone() });
+                    let name = key
+                        .as_text()
+                        .map(|name| if &**name == "constructor" { "#constructor".into() } else { name.clone() });
                     if let Some(name) = name {
                         let value = self.method_value(member, func);
                         self.set_property(&owner, &name, value);
@@ -1193,8 +1212,9 @@ impl<'s, 'a> Machine<'s, 'a> {
         let text = self.syntax.text(node);
         let text = text.strip_prefix("static").map_or(text, str::trim_start);
         let name = self.syntax.text(self.syntax.field(node, F::Name));
-        let getter = text.strip_prefix("get").is_some_and(|rest| rest.starts_with(char::is_whitespace) || rest.starts_with('['))
-            && name != "get";
+        let getter =
+            text.strip_prefix("get").is_some_and(|rest| rest.starts_with(char::is_whitespace) || rest.starts_with('['))
+                && name != "get";
         if getter {
             let this = self.funcs.get(func).and_then(|func| func.this.clone()).unwrap_or(Value::UNKNOWN);
             return self.call_func(func, this, &[]).or(&Value::UNKNOWN);
@@ -1287,9 +1307,20 @@ impl<'s, 'a> Machine<'s, 'a> {
                 self.escape(&value);
                 value
             }
-            K::MetaProperty => Value::known(if syntax.text(id).starts_with("import") { "import.meta" } else { "new.target" }),
-            K::Return | K::If | K::For | K::ForIn | K::While | K::Block | K::ExpressionStatement | K::VarDeclaration
-            | K::LexicalDeclaration | K::Try | K::Switch => {
+            K::MetaProperty => {
+                Value::known(if syntax.text(id).starts_with("import") { "import.meta" } else { "new.target" })
+            }
+            K::Return
+            | K::If
+            | K::For
+            | K::ForIn
+            | K::While
+            | K::Block
+            | K::ExpressionStatement
+            | K::VarDeclaration
+            | K::LexicalDeclaration
+            | K::Try
+            | K::Switch => {
                 self.exec(id);
                 Value::UNKNOWN
             }
@@ -1530,7 +1561,9 @@ impl<'s, 'a> Machine<'s, 'a> {
             return self.join(keys.clone().iter(), |machine, key| machine.get(object, key, node));
         }
         let number = match key {
-            Value::Num(number) => literal::whole(*number).filter(|_| number.fract() == 0.0).and_then(|at| usize::try_from(at).ok()),
+            Value::Num(number) => {
+                literal::whole(*number).filter(|_| number.fract() == 0.0).and_then(|at| usize::try_from(at).ok())
+            }
             Value::Str(text) if text.len() < 8 => text.parse().ok(),
             _ => None,
         };
@@ -1663,7 +1696,9 @@ impl<'s, 'a> Machine<'s, 'a> {
                         "__proto__" if object.shape == Shape::Plain && !object.open => Value::known("Object.prototype"),
                         "__proto__" if object.shape == Shape::Array => Value::known("Array.prototype"),
                         "source" | "flags" => match &object.shape {
-                            Shape::Regex(source, flags) => Value::Str(if name == "source" { source.clone() } else { flags.clone() }),
+                            Shape::Regex(source, flags) => {
+                                Value::Str(if name == "source" { source.clone() } else { flags.clone() })
+                            }
                             _ => Value::Undefined,
                         },
                         _ if object.shape == Shape::Array || object.shape == Shape::Bytes => {
@@ -1908,7 +1943,9 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Num(_) => Value::text("number"),
             Value::Str(_) => Value::text("string"),
             Value::Func(_) | Value::Bound(_) => Value::text("function"),
-            Value::Known(path) if matches!(&**path, "Array" | "String" | "Object" | "Function" | "eval" | "require") => {
+            Value::Known(path)
+                if matches!(&**path, "Array" | "String" | "Object" | "Function" | "eval" | "require") =>
+            {
                 Value::text("function")
             }
             Value::Unknown(_) | Value::Known(_) | Value::Either(_) => Value::UNKNOWN,
@@ -1970,10 +2007,17 @@ impl<'s, 'a> Machine<'s, 'a> {
         let truth = self.truth(&condition);
         let before = self.certain;
         self.certain = before && truth == Some(true);
-        let then = if self.in_call() && truth == Some(false) { Value::Undefined } else { self.eval(syntax.field(id, F::Consequence)) };
+        let then = if self.in_call() && truth == Some(false) {
+            Value::Undefined
+        } else {
+            self.eval(syntax.field(id, F::Consequence))
+        };
         self.certain = before && truth == Some(false);
-        let otherwise =
-            if self.in_call() && truth == Some(true) { Value::Undefined } else { self.eval(syntax.field(id, F::Alternative)) };
+        let otherwise = if self.in_call() && truth == Some(true) {
+            Value::Undefined
+        } else {
+            self.eval(syntax.field(id, F::Alternative))
+        };
         self.certain = before;
         match truth {
             Some(true) => then,
@@ -2082,7 +2126,8 @@ impl<'s, 'a> Machine<'s, 'a> {
     pub(super) fn call_method(&mut self, object: &Value, key: &Value, args: &[Value], id: Id, callee: Id) -> Value {
         if let Value::Either(values) = object {
             self.steps += values.len() as u64;
-            return self.join(values.clone().iter(), |machine, value| machine.call_method(value, key, args, id, callee));
+            return self
+                .join(values.clone().iter(), |machine, value| machine.call_method(value, key, args, id, callee));
         }
         if let Some(name) = self.to_text(key) {
             if let Some(result) = self.builtin_method(object, &name, args, id) {
@@ -2227,7 +2272,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         if file.starts_with('.') {
             if file.trim_start_matches("./").starts_with("../") || file == ".." {
-                self.report_as(rules::file_access, Severity::Warning, range.clone(), "a module outside the folder of the script is loaded");
+                self.report_as(
+                    rules::file_access,
+                    Severity::Warning,
+                    range.clone(),
+                    "a module outside the folder of the script is loaded",
+                );
             }
             self.need(NeedKind::Module(file.to_owned()), range);
             return Value::UNKNOWN;
@@ -2291,7 +2341,10 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Str(_) => TEXT,
             Value::Object(at) => self.objects.get(*at).map_or(0, |object| object.taint & !TEXT),
             Value::Known(path) => {
-                if path.starts_with("process.env") || path.starts_with("os.userInfo()") || path.starts_with("os.hostname()") {
+                if path.starts_with("process.env")
+                    || path.starts_with("os.userInfo()")
+                    || path.starts_with("os.hostname()")
+                {
                     ENVIRONMENT
                 } else if path.starts_with("fs.readFile") || path.starts_with("fs/promises.readFile") {
                     FILE

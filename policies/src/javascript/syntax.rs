@@ -204,7 +204,8 @@ impl<'a> Syntax<'a> {
         let mut depth = 0;
         loop {
             let node = cursor.node();
-            let field = cursor.field_id().map_or(F::None, |id| fields.get(usize::from(id.get())).copied().unwrap_or(F::None));
+            let field =
+                cursor.field_id().map_or(F::None, |id| fields.get(usize::from(id.get())).copied().unwrap_or(F::None));
             let kind = if node.is_missing() {
                 Some(K::Missing)
             } else if node.is_error() {
@@ -221,7 +222,8 @@ impl<'a> Syntax<'a> {
             if let Some(kind) = kind {
                 let id = Id::try_from(nodes.len()).unwrap_or(NONE);
                 if let Some((parent, last)) = open.last_mut() {
-                    let link = if *last == NONE { nodes.get_mut(*parent as usize) } else { nodes.get_mut(*last as usize) };
+                    let link =
+                        if *last == NONE { nodes.get_mut(*parent as usize) } else { nodes.get_mut(*last as usize) };
                     if let Some(link) = link {
                         if *last == NONE {
                             link.first = id;
