@@ -11,8 +11,10 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::policy::PolicyCommand;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
+use crate::commands::scan::ScanArguments;
 use crate::errors::Failure;
 use crate::exit_code::ExitCode;
 use crate::output::text::Console;
@@ -37,6 +39,11 @@ struct CommandLine {
 pub(crate) enum Command {
     // Its help is that of the arguments.
     Run(Box<RunArguments>),
+    // As above.
+    Scan(Box<ScanArguments>),
+    /// List, show and check policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Install, list and verify language runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -262,7 +269,7 @@ mod tests {
     fn run(line: &[&str]) -> Result<RunArguments, clap::Error> {
         match read(&words(line))? {
             Command::Run(run) => Ok(*run),
-            Command::Runtime(_) => panic!("not `run`: {line:?}"),
+            _ => panic!("not `run`: {line:?}"),
         }
     }
 
@@ -320,7 +327,7 @@ mod tests {
             (&["-c", "print(1)"], "'capibara run -c'"),
             (&["-"], "'capibara run -'"),
             (&["run", "--language", "-c", "print(1)"], "a value is required for '--language <NAME>'"),
-            (&["run", "--policy", "--live", "x.py"], "a value is required for '--policy <PRESET>'"),
+            (&["run", "--policy", "--live", "x.py"], "a value is required for '--policy <POLICY>'"),
             (&["run", "--format", "-m", "calendar"], "a value is required for '--format <FORMAT>'"),
             (&["run", "-c"], "-c"),
             (&["run", "--timeout"], "--timeout"),

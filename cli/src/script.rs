@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use capibara::{Language, Script};
 
@@ -21,13 +21,24 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) script: Script,
+    /// Where it lies, if it is a file: path as it was given, and the folder its modules are looked for in.
+    pub(crate) place: Option<Place>,
     /// Whether it has a name of its own. Code, modules and what comes through a pipe have none.
     named: bool,
 }
 
+/// Where a script file lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The path as it was given.
+    pub(crate) path: String,
+    /// The folder of the file itself, links followed, as python takes it for `sys.path`.
+    pub(crate) folder: PathBuf,
+}
+
 impl Found {
     pub(crate) fn unnamed(script: Script) -> Self {
-        Self { script, named: false }
+        Self { script, place: None, named: false }
     }
 }
 
@@ -59,7 +70,10 @@ pub(crate) fn from_file(path: &Path) -> Result<Found, Failure> {
     {
         return Err(not_utf8(&format!("the script `{shown}`"), &source, error.valid_up_to()));
     }
-    Ok(Found { script: Script::File { name, source: source.into() }, named })
+    let place = std::fs::canonicalize(path).ok().filter(|_| named).and_then(|real| {
+        Some(Place { path: path.to_string_lossy().into_owned(), folder: real.parent()?.to_path_buf() })
+    });
+    Ok(Found { script: Script::File { name, source: source.into() }, place, named })
 }
 
 /// Reads a script from standard input, to its end.
@@ -175,7 +189,7 @@ fn declares_encoding(source: &[u8]) -> bool {
 pub(crate) fn language(found: &Found, named: Option<&str>, policy: &str, narrow: bool) -> Result<Language, Failure> {
     let said = named.map(super::commands::language).transpose()?;
     // Without a name it is taken for Python, as code, modules and standard input are.
-    let Found { script: Script::File { name, source }, named: true } = found else {
+    let Found { script: Script::File { name, source }, named: true, .. } = found else {
         return match said {
             Some(Language::Wasm) => Err(Failure::new("usage", "a WebAssembly program must be a file")
                 .with_hint("name the file: `capibara run program.wasm`")),
@@ -231,7 +245,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     fn file(name: &str, source: &[u8]) -> Found {
-        Found { script: Script::File { name: name.into(), source: source.into() }, named: true }
+        Found { script: Script::File { name: name.into(), source: source.into() }, place: None, named: true }
     }
 
     #[test]

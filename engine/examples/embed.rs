@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A script that somebody else wrote, under the strictest preset.
     let script = "import sys\nnumbers = [int(line) for line in sys.stdin]\nprint('sum', sum(numbers))";
     let job = Job::file("sum.py", script.as_bytes())
-        .with_policy(&Policy::preset("strict")?)
+        .with_policy(Policy::preset("strict")?)
         .with_stdin("1\n2\n39\n")
         .with_sink(|stream: Stream, bytes: &[u8]| {
             if stream == Stream::Stdout {
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A script that never ends: still only a value.
     let mut policy = Policy::preset("strict")?;
     policy.limits.fuel = Some(10_000_000);
-    let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(&policy))?;
+    let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(policy))?;
     match outcome.status {
         Status::Limit(hit) => println!("stopped by limit {}: allowed {}", hit.kind, hit.allowed),
         status => println!("{status:?}"),

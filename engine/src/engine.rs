@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use capibara_policies::Verdict;
 use capibara_runtimes::{
     BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
 };
@@ -19,6 +20,7 @@ use crate::language::Language;
 use crate::outcome::{Outcome, RuntimeId};
 use crate::programs::Programs;
 use crate::recipe::Steps;
+use crate::scan::{Scan, Scans};
 use crate::timer::Timer;
 
 /// How an engine is set up.
@@ -133,6 +135,7 @@ struct Shared {
     timer: Arc<Timer>,
     guests: Mutex<HashMap<(Language, Variant), Shelf>>,
     programs: Programs,
+    scans: Scans,
 }
 
 /// One loaded guest, or none yet. Whoever else wants it waits while it is loaded; others do not.
@@ -162,10 +165,18 @@ impl Engine {
             timer: Arc::new(Timer::new()),
             guests: Mutex::default(),
             programs: Programs::default(),
+            scans: Scans::default(),
         })))
     }
 
-    /// Runs a job to its end.
+    /// Scans a job against its policy: what [`run`](Self::run) does first. The last scans are kept, so that calling it
+    /// before a run costs nothing. Nothing is executed.
+    #[must_use]
+    pub fn scan(&self, job: &Job) -> Arc<Scan> {
+        self.0.scans.get(job)
+    }
+
+    /// Scans a job and, if its policy does not deny it, runs it to its end.
     ///
     /// The future needs no particular async runtime. It gives control back about every millisecond of computing, and
     /// dropping it ends the run. A WebAssembly program is compiled within its first poll, unless the cache folder has
@@ -174,6 +185,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] if we could not do the job. Whatever the script does is an [`Outcome`].
     pub async fn run(&self, job: Job) -> Result<Outcome, EngineError> {
+        let scan = self.scan(&job);
+        if scan.verdict == Verdict::Deny {
+            return Ok(fence::denied(job, scan));
+        }
         let variant = Variant::of(job.live);
         let guest = match job.language {
             Language::Wasm => self.program(&job.script, variant)?,
@@ -184,7 +199,7 @@ impl Engine {
         } else {
             grant::open(&job.grants, &Protected::new(&self.0.folders.cache))?
         };
-        fence::run(&guest, job, grants, &self.0.timer).await
+        fence::run(&guest, job, scan, grants, &self.0.timer).await
     }
 
     /// Runs a job on this thread to its end.

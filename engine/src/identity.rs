@@ -3,16 +3,18 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::job::Script;
+use crate::modules::ScriptModule;
 use crate::outcome::Digest;
 use crate::world::InputEnd;
 
 /// Increased whenever the encoding below changes.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// What goes into the digest.
 pub(crate) struct Identity<'a> {
     pub(crate) language: &'a str,
     pub(crate) script: &'a Script,
+    pub(crate) modules: &'a [ScriptModule],
     pub(crate) args: &'a [String],
     pub(crate) env: &'a [(String, String)],
     /// Where the script sees what is granted of the host, and whether it may write there, outer ones first.
@@ -63,6 +65,11 @@ impl Identity<'_> {
         fields.text(kind);
         fields.text(name);
         fields.bytes(source);
+        fields.number(self.modules.len() as u64);
+        for module in self.modules {
+            fields.text(&module.path);
+            fields.bytes(&module.source);
+        }
         fields.number(self.args.len() as u64);
         self.args.iter().for_each(|arg| fields.text(arg));
         fields.number(self.env.len() as u64);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use capibara_policies::{Limits, Policy};
@@ -10,6 +10,7 @@ use capibara_policies::{Limits, Policy};
 use crate::cancel::Canceler;
 use crate::grant::Grant;
 use crate::language::Language;
+use crate::modules::ScriptModule;
 use crate::stream::{OutputSink, Stdin};
 
 /// The script itself and the way it is started.
@@ -106,6 +107,12 @@ pub struct Job {
     pub language: Language,
     /// The script.
     pub script: Script,
+    /// Modules the script brings from its own folder, see [`script_modules`](crate::script_modules). Default: none.
+    pub modules: Vec<ScriptModule>,
+    /// Path of the script to show in findings. It changes nothing about the run. Default: the script's name.
+    pub origin: Option<String>,
+    /// What the script is scanned against before it runs. Default: the preset `moderate`.
+    pub policy: Arc<Policy>,
     /// What follows the script on its command line.
     pub args: Vec<String>,
     /// Environment variables, none by default. A later entry of the same name wins.
@@ -130,17 +137,27 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job for that script in Python.
+    /// A job for that script in Python, under the policy `moderate`.
     #[must_use]
     pub fn new(script: Script) -> Self {
+        static DEFAULT: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
+        Self::under(DEFAULT.clone(), script)
+    }
+
+    /// A job for that script in Python, under that policy.
+    #[must_use]
+    pub fn under(policy: Arc<Policy>, script: Script) -> Self {
         Self {
             language: Language::Python,
             script,
+            modules: Vec::new(),
+            origin: None,
             args: Vec::new(),
             env: Vec::new(),
             grants: Vec::new(),
             stdin: Stdin::Closed,
-            limits: Limits::default(),
+            limits: policy.limits.clone(),
+            policy,
             epoch: None,
             seed: None,
             live: false,
@@ -216,10 +233,19 @@ impl Job {
         self
     }
 
-    /// Takes the limits of a policy.
+    /// Sets the policy the script is scanned against, and takes its limits.
     #[must_use]
-    pub fn with_policy(self, policy: &Policy) -> Self {
-        self.with_limits(policy.limits.clone())
+    pub fn with_policy(mut self, policy: impl Into<Arc<Policy>>) -> Self {
+        self.policy = policy.into();
+        self.limits = self.policy.limits.clone();
+        self
+    }
+
+    /// Brings modules of the script's own folder.
+    #[must_use]
+    pub fn with_modules(mut self, modules: impl IntoIterator<Item = ScriptModule>) -> Self {
+        self.modules.extend(modules);
+        self
     }
 
     /// Pins the start of the clock.

@@ -28,23 +28,29 @@ mod identity;
 mod image;
 mod job;
 mod language;
+mod modules;
 mod os;
 mod outcome;
 mod program;
 mod programs;
 mod recipe;
+mod scan;
 mod split;
 mod stream;
 mod timer;
 mod world;
 
 pub use cancel::Canceler;
-pub use capibara_policies::{LimitKind, Limits, LimitsChange, Policy, PolicyError};
+pub use capibara_policies::{
+    Finding, LimitKind, Limits, LimitsChange, Need, NeedKind, Policy, PolicyError, Severity, Span, Verdict,
+};
 pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
 pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Variant};
 pub use error::EngineError;
 pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
-pub use outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use modules::{ModulesError, ScriptModule, script_modules};
+pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use scan::Scan;
 pub use stream::{OutputSink, Stdin, Stream};

@@ -1,11 +1,13 @@
 //! What came of a run.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use capibara_policies::LimitKind;
 
 use crate::job::Epoch;
+use crate::scan::Scan;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ impl fmt::Debug for Digest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
+    /// The policy denies what the scan found; nothing was run.
+    Denied,
     /// The script ended by itself, with this exit code (the real one, of any size).
     Completed {
         /// Exit code.
@@ -125,6 +129,15 @@ pub struct RuntimeId {
     pub sha256: String,
 }
 
+/// Something a script opened or changed, or tried to, that the scan had not foreseen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// Absolute path as the script sees it.
+    pub path: String,
+    /// Whether it was to change something there.
+    pub write: bool,
+}
+
 /// What came of a run: a value, whatever the script did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -140,6 +153,9 @@ pub struct Outcome {
     /// Quotas that the script met on its way: it asked for more than was allowed, and got an error it could handle.
     /// `memory` is among them if it did not die of it. `used` is the most it asked for.
     pub quotas_met: Vec<LimitHit>,
+    /// Files the script opened or changed, or tried to, outside of its own folders, and that the scan had not foreseen. Empty
+    /// for what was not scanned, and where the scan could not tell which files it would be.
+    pub divergence: Vec<Divergence>,
     /// Digest of everything the run depended on.
     pub job_sha256: Digest,
     /// Where its clock started.
@@ -152,8 +168,10 @@ pub struct Outcome {
     /// input from a terminal (also if it was only asked whether there is any), when anything that was
     /// granted of the host was looked at (it may change), and when canceled.
     pub determined: bool,
-    /// The runtime that ran it.
-    pub runtime: RuntimeId,
+    /// The runtime that ran it; `None` if nothing was run.
+    pub runtime: Option<RuntimeId>,
+    /// What the scan before the run came to.
+    pub scan: Arc<Scan>,
 }
 
 impl Outcome {
@@ -162,7 +180,7 @@ impl Outcome {
     pub fn exit_code(&self) -> Option<i32> {
         match self.status {
             Status::Completed { exit_code } => Some(exit_code),
-            Status::Limit(_) | Status::Trapped(_) | Status::Canceled { .. } => None,
+            Status::Denied | Status::Limit(_) | Status::Trapped(_) | Status::Canceled { .. } => None,
         }
     }
 

@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+mod custom;
+pub mod diagnostics;
+mod escape;
 mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -15,17 +18,27 @@ mod javascript;
 mod limits;
 mod policy;
 mod python;
+mod report_json;
 pub mod rules;
+pub mod sarif;
 mod scan;
 mod units;
 
+pub use custom::{
+    CustomRule, CustomRules, DuplicateRule, LARGEST_RULE_FILE, LONGEST_QUERY, MOST_RULES, RuleFileError, RuleProblem,
+    TestFailure, TestProblem, TestReport,
+};
+pub use escape::escape;
 pub use finding::{Finding, Need, NeedKind, Severity, Span, Verdict};
 pub use limits::{LimitKind, Limits, LimitsChange};
 pub use policy::{
     Allow, CEILING, Ceiling, DEFAULT_POLICY, Effects, Expired, FileGrant, Grants, ListedPolicy, Overridable, PRESETS,
     Policy, PolicyError, PolicyFolders, Problem, ProblemKind, RuleSetting, RuleSeverity, ScanLimits, ScanMode, Setting,
 };
-pub use scan::{LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage};
+pub use report_json::{
+    FindingJson, PolicyIdentity, ScanJson, ScanReport, ScannedFile, SeverityCounts, Summary, UnreadFile,
+};
+pub use scan::{Import, LARGEST_SOURCE, Refused, Report, Scanner, Script, Source, SourceLanguage, imports};
 pub use units::{
     UnitError, format_count, format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size,
 };

@@ -76,11 +76,21 @@ def _exercise():
     re.purge()
 
 
+def _source_to_code(self, data, path, *, _optimization=-1):
+    """What the host has placed in /script is UTF-8, whatever a coding cookie in it says: it was scanned as that."""
+    if isinstance(data, bytes) and path.startswith("/script/"):
+        data = data.decode()
+    return compile(data, path, "exec", dont_inherit=True, optimize=_optimization)
+
+
 def _order_finders():
     """Lets files on sys.path win over the frozen standard library, as the folder of the script does with python."""
     sys.meta_path.remove(PathFinder)
     sys.meta_path.insert(sys.meta_path.index(FrozenImporter), PathFinder)
     sys.meta_path.append(_AbsentFinder)
+    # Under that name its frame is taken out of tracebacks.
+    _source_to_code.__code__ = _source_to_code.__code__.replace(co_filename="<frozen importlib._bootstrap_external>")
+    SourceFileLoader.source_to_code = _source_to_code
 
 
 def _practise():

@@ -288,14 +288,15 @@ static PyObject *read_environment(void)
 
 /* ---- one run ---- */
 
-static PyObject *compile_source(PyObject *source, PyObject *name, int is_command)
+/* The source is UTF-8, whatever a coding cookie in it says: the host has decoded and scanned it. */
+static PyObject *compile_source(PyObject *source, PyObject *name)
 {
     if (memchr(PyBytes_AS_STRING(source), 0, PyBytes_GET_SIZE(source))) {
         PyErr_SetString(PyExc_SyntaxError, "source code cannot contain null bytes");
         return NULL;
     }
     PyCompilerFlags flags = _PyCompilerFlags_INIT;
-    flags.cf_flags |= PyCF_SOURCE_IS_UTF8 | (is_command ? PyCF_IGNORE_COOKIE : 0);
+    flags.cf_flags |= PyCF_SOURCE_IS_UTF8 | PyCF_IGNORE_COOKIE;
     return Py_CompileStringObject(PyBytes_AS_STRING(source), name, Py_file_input, &flags, -1);
 }
 
@@ -425,7 +426,7 @@ static PyObject *evaluate(PyObject *source)
     PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
     PyObject *code = NULL, *result = NULL;
     if (name == Py_None) code = PyObject_CallOneArg(hook_module, source);
-    else if (name) code = compile_source(source, name, PyUnicode_CompareWithASCIIString(name, "<string>") == 0);
+    else if (name) code = compile_source(source, name);
     if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
     Py_XDECREF(code);
     Py_XDECREF(name);

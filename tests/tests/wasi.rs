@@ -48,7 +48,7 @@ fn run(program: &Path) -> Result<Result<(), String>, Failed> {
     let folder = tempfile::tempdir()?;
     let name = program.file_name().and_then(|name| name.to_str()).ok_or("a name")?;
     let mut job =
-        Job::wasm(name, std::fs::read(program)?).with_policy(&Policy::preset("permissive")?).with_args(described.args);
+        Job::wasm(name, std::fs::read(program)?).with_policy(Policy::preset("permissive")?).with_args(described.args);
     job.env = described.env.into_iter().collect();
     if let Some(root) = described.root {
         copy(&program.with_file_name(root), folder.path())?;

@@ -1,7 +1,10 @@
 //! The commands: arguments and execution of each in a file of its own.
 
+pub(crate) mod dry_run;
+pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod runtime;
+pub(crate) mod scan;
 
 use capibara::Language;
 

@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
-    Status, Stdin,
+    CancelReason, Engine, EngineConfig, Epoch, Grant, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy,
+    Script, Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
+use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
+use crate::commands::dry_run;
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
 use crate::grants::{self, Mount};
@@ -22,8 +24,8 @@ use crate::output::json::{self, RunReport};
 use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
-use crate::output::{Format, lost};
-use crate::script::{self, Found};
+use crate::output::{self, Format, lost};
+use crate::script::{self, Found, Place};
 use crate::signals::{Signal, Watch};
 
 /// Run a script
@@ -50,11 +52,12 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
 
-    /// Limits: strict, moderate (default) or permissive
+    /// What it may do: strict, moderate (default), permissive, or yours
     ///
+    /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
     /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
-    #[arg(long, value_name = "PRESET", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset)]
+    #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true, value_parser = super::policy::parser())]
     pub(crate) policy: Policy,
 
     /// Stop after so many instructions, for example 500M
@@ -166,6 +169,14 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) raw: bool,
 
+    /// Say what would be, and run nothing
+    ///
+    /// Prints the verdict of the scan, every limit and every grant as they would be in force, the modules that come with
+    /// the script, and what the script needs as far as the scan can tell. The exit code is 0 if it would run, and 126 if
+    /// the policy denies it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     /// Say what the run used
     ///
     /// Prints fuel, time, memory, output, files and calls on standard error after the run. In JSON they are always there.
@@ -228,20 +239,30 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, env, language, format, raw, stats, epoch, seed, .. } = &run;
+    let RunArguments { source, args, policy, live, language, format, raw, stats, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
-    let language = script::language(&found, language.as_deref(), &policy.name, bounds.narrow)?;
-    let mut job = job_of(found.script, args)?;
-    job.language = language;
+    let language =
+        script::language(&found, language.as_deref(), &policy.name, !policy.overridable.allows(Setting::Language))?;
+    let mut job = job_of(found, args, language, &bounds.applied)?;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
-    job.env.clone_from(env);
-    job.grants = run.read.iter().map(Mount::read).chain(run.write.iter().map(Mount::write)).collect();
+    bounds.grant(&mut job);
+    super::policy::tell_expired(policy);
     job.limits = bounds.limits.clone();
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
     let mut config = EngineConfig::default();
     config.single_run = true;
     let engine = Engine::new(config)?;
+    let scan = engine.scan(&job);
+    if run.dry_run {
+        return Ok(dry_run::tell(&run, &job, &scan, &bounds));
+    }
+    if scan.verdict == Verdict::Deny {
+        return denied(engine.run_blocking(job)?, format, !bounds.narrow);
+    }
+    if format == &Format::Text {
+        output::scan::warn(&Console::new(), &scan);
+    }
     let building = Building::new(job.language.display_name());
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
@@ -278,8 +299,20 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     }
     match format {
         Format::Text => Ok(code),
-        Format::Json => Ok(json::print(&RunReport::of(ended.outcome), code)),
+        Format::Json => Ok(json::print(&RunReport::of(ended.outcome, !bounds.narrow), code)),
     }
+}
+
+/// Tells why a script is not run.
+fn denied(outcome: Outcome, format: &Format, can_grant: bool) -> Result<ExitCode, Failure> {
+    let console = Console::new();
+    output::scan::deny(&console, &outcome.scan);
+    console.say(&output::scan::denial(&outcome.scan));
+    console.hint(&output::scan::denial_hint(&outcome.scan, can_grant));
+    Ok(match format {
+        Format::Text => ExitCode::Denied,
+        Format::Json => json::print(&RunReport::of(outcome, can_grant), ExitCode::Denied),
+    })
 }
 
 /// Whether the script comes by standard input, by whatever name.
@@ -298,8 +331,15 @@ fn script_of(source: &Source) -> Result<Found, Failure> {
     }
 }
 
-fn job_of(script: Script, args: &[OsString]) -> Result<Job, Failure> {
-    let mut job = Job::new(script);
+fn job_of(found: Found, args: &[OsString], language: Language, policy: &Policy) -> Result<Job, Failure> {
+    let mut job = Job::under(Arc::new(policy.clone()), found.script);
+    job.language = language;
+    if let Some(Place { path, folder }) = found.place {
+        if let (Language::Python, Script::File { name, source }) = (language, &job.script) {
+            job.modules = script_modules(&folder, name, source)?;
+        }
+        job.origin = Some(path);
+    }
     for (i, arg) in args.iter().enumerate() {
         job.args.push(arg.to_str().map(str::to_owned).ok_or_else(|| {
             let shown = arg.to_string_lossy();
@@ -317,13 +357,15 @@ fn standard_input() -> Stdin {
 }
 
 /// The limits of the run, and how far flags could move them.
-struct Bounds {
+pub(crate) struct Bounds {
     policy: String,
+    /// The policy with what flags changed and granted.
+    applied: Policy,
     /// What the policy says by itself.
     own: Limits,
     /// Whether flags can only lower it.
-    narrow: bool,
-    limits: Limits,
+    pub(crate) narrow: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Bounds {
@@ -336,22 +378,28 @@ impl Bounds {
             output: run.max_output,
             bytes_written: run.max_disk,
         })?;
-        for (flag, given) in
-            [("--read", !run.read.is_empty()), ("--write", !run.write.is_empty()), ("--env", !run.env.is_empty())]
-        {
-            if given {
-                applied.check_grant(flag)?;
-            }
-        }
+        applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
+        applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
+        applied.grant_env(run.env.iter().cloned())?;
         if run.live {
             applied.check_live()?;
             applied.limits.fuel = None;
         }
-        let narrow = match policy.flags {
-            FlagsMay::Narrow => true,
-            FlagsMay::Set => false,
+        let (name, limits) = (applied.name.clone(), applied.limits.clone());
+        let narrow = policy.overridable.is_none();
+        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits })
+    }
+
+    /// Gives the job what policy and flags grant.
+    fn grant(&self, job: &mut Job) {
+        let grants = &self.applied.grants;
+        let at = |grant: Grant, guest: &Option<String>| match guest {
+            Some(guest) => grant.at(guest),
+            None => grant,
         };
-        Ok(Self { policy: applied.name, own: policy.limits.clone(), narrow, limits: applied.limits })
+        let read = grants.read.iter().map(|file| at(Grant::read(&file.host), &file.guest));
+        job.grants = read.chain(grants.write.iter().map(|file| at(Grant::write(&file.host), &file.guest))).collect();
+        job.env = grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
     /// Whether a flag can allow more than `allowed`.
@@ -365,7 +413,8 @@ impl Bounds {
             // No flag sets them.
             LimitKind::Stack | LimitKind::Files | LimitKind::Descriptors => 0,
         };
-        !self.narrow || allowed < most
+        let setting = Setting::ALL.iter().find(|setting| setting.name() == kind.name());
+        setting.is_some_and(|setting| self.applied.overridable.allows(*setting)) || allowed < most
     }
 }
 
@@ -396,6 +445,10 @@ impl Ended {
                 if let Some(hint) = uncaught_hint(*exit_code, &self.left.last_error_line) {
                     console.hint(hint);
                 }
+                for divergence in &self.outcome.divergence {
+                    let done = if divergence.write { "wanted to change" } else { "wanted to open" };
+                    console.say(&format!("the script {done} `{}`, which the scan had not foreseen", divergence.path));
+                }
                 // A script that failed may have failed of it; one that succeeded knew what to do.
                 for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
@@ -404,6 +457,7 @@ impl Ended {
                 }
                 Ok(ExitCode::Script(*exit_code))
             }
+            Status::Denied => Err(Failure::new("internal", "the run was denied after it had been let pass")),
             Status::Limit(hit) => {
                 let cut = self.outcome.stdout.truncated || self.outcome.stderr.truncated;
                 if cut && hit.kind != LimitKind::Output {

@@ -3,17 +3,21 @@
 //! Keys may be added within schema 1; none is renamed, removed or given another meaning.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use capibara::{Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+use capibara::{Captured, Divergence, LimitHit, Outcome, RuntimeId, Scan, Status, Trap, Usage};
+use capibara_policies::FindingJson;
 use serde::Serialize;
+use serde::ser::SerializeStruct as _;
 use serde_json::ser::Formatter;
 
 use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
+use crate::output::scan;
 
 /// The schema's number.
 pub(crate) const SCHEMA: u32 = 1;
@@ -39,7 +43,8 @@ pub(crate) struct RunReport {
     error: Option<ErrorReport>,
     usage: Option<UsageReport>,
     quotas_met: Vec<LimitReport>,
-    scan: Option<()>,
+    scan: Option<RunScan>,
+    divergence: Vec<DivergenceReport>,
     artifacts: [(); 0],
     job_sha256: Option<String>,
     epoch: Option<String>,
@@ -56,6 +61,31 @@ struct LimitReport {
     kind: &'static str,
     allowed: u64,
     used: u64,
+}
+
+/// Verdict and findings of the scan before a run.
+#[derive(Debug)]
+struct RunScan(Arc<Scan>);
+
+impl Serialize for RunScan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("scan", 2)?;
+        object.serialize_field("verdict", &self.0.verdict)?;
+        object.serialize_field("findings", &self.0.findings.iter().map(FindingJson::from).collect::<Vec<_>>())?;
+        object.end()
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DivergenceReport {
+    path: String,
+    access: &'static str,
+}
+
+impl From<Divergence> for DivergenceReport {
+    fn from(divergence: Divergence) -> Self {
+        Self { path: divergence.path, access: if divergence.write { "write" } else { "read" } }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -93,8 +123,8 @@ struct RuntimeReport {
 }
 
 impl RunReport {
-    /// The report of a run that took place.
-    pub(crate) fn of(outcome: Outcome) -> Self {
+    /// The report of a run that took place or was denied. `can_grant`: whether flags may grant what a denial asks for.
+    pub(crate) fn of(outcome: Outcome, can_grant: bool) -> Self {
         let exit_code = outcome.exit_code();
         let (stdout_truncated, stderr_truncated) = (outcome.stdout.truncated, outcome.stderr.truncated);
         let (stdout, stdout_base64) = text_or_base64(outcome.stdout);
@@ -108,16 +138,28 @@ impl RunReport {
             stdout_truncated,
             stderr_truncated,
             usage: Some(outcome.usage.into()),
+            divergence: outcome.divergence.into_iter().map(Into::into).collect(),
             quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
+            scan: Some(RunScan(outcome.scan.clone())),
             determined: Some(outcome.determined),
-            runtime: Some(outcome.runtime.into()),
+            runtime: outcome.runtime.map(Into::into),
             ..Self::empty("completed", outcome.live)
         };
         match outcome.status {
             Status::Completed { .. } => {}
+            Status::Denied => {
+                report.status = "denied";
+                report.usage = None;
+                report.seed = None;
+                report.error = Some(ErrorReport {
+                    code: "scan-denied",
+                    message: scan::denial(&outcome.scan),
+                    hint: Some(scan::denial_hint(&outcome.scan, can_grant)),
+                });
+            }
             Status::Limit(hit) => {
                 report.status = "limit";
                 report.limit = Some(hit.into());
@@ -156,6 +198,7 @@ impl RunReport {
             usage: None,
             quotas_met: Vec::new(),
             scan: None,
+            divergence: Vec::new(),
             artifacts: [],
             job_sha256: None,
             epoch: None,
@@ -325,7 +368,7 @@ mod tests {
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
-                r#""scan":null,"artifacts":[],"#,
+                r#""scan":null,"divergence":[],"artifacts":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,

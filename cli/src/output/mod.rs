@@ -4,6 +4,7 @@ pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod outlet;
 pub(crate) mod progress;
+pub(crate) mod scan;
 pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod units;

@@ -8,5 +8,5 @@ mod watch;
 
 pub(crate) use linker::{WASI, link};
 pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
-pub(crate) use wasm::{Guest, Start, run};
+pub(crate) use wasm::{Guest, Start, denied, run};
 pub(crate) use watch::block_on;

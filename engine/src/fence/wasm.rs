@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
+use sha2::{Digest as _, Sha256};
 use wasmtime::{Instance, InstancePre, Store, TypedFunc, UpdateDeadline};
 
 use super::state::{State, StopError};
@@ -19,8 +20,9 @@ use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 use crate::program;
+use crate::scan::Scan;
 use crate::timer::Timer;
-use crate::world::{ClockConfig, Fault, HostGrant, Quotas, RandomConfig, Refused, Stop, World, WorldConfig};
+use crate::world::{ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
@@ -82,15 +84,18 @@ fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
 }
 
 /// Runs a job on a loaded guest.
-/// `opened` is what the job grants of the host.
+///
+/// What is run is the text of `scan`, whatever the job says. `opened` is what the job grants of the host.
 pub(crate) async fn run(
     guest: &Guest,
     job: Job,
+    scan: Arc<Scan>,
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
     let started = Instant::now();
-    let Job { language, script, args, env, grants: _, stdin, limits, epoch, seed, live, sink, capture, canceler } = job;
+    let Job { language, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler, .. } = job;
+    let script = scan.script.clone();
     let epoch = epoch.unwrap_or_else(Epoch::now);
     let seed = match seed {
         Some(seed) => seed,
@@ -120,6 +125,7 @@ pub(crate) async fn run(
     let mut files = Vec::new();
     if let Script::File { source, .. } = &script {
         files.push((name.clone(), source.clone()));
+        files.extend(scan.modules.iter().map(|it| (format!("/script/{}", it.path), it.source.clone())));
     }
     let mut world_args = Vec::with_capacity(args.len() + 1);
     world_args.push(name);
@@ -205,6 +211,7 @@ pub(crate) async fn run(
     let job_sha256 = Identity {
         language: language.name(),
         script: &script,
+        modules: &scan.modules,
         args: &args,
         env: &env,
         grants: &granted,
@@ -218,10 +225,12 @@ pub(crate) async fn run(
         stdin_end: world.stdin_end,
     }
     .digest();
+    let divergence = scan.divergence(world.touched);
     let quotas_met = quotas_met(&limits, world.refused, end.memory_refused, &status);
     Ok(Outcome {
         status,
         quotas_met,
+        divergence,
         stdout: Captured { bytes: world.stdout, truncated: world.stdout_truncated },
         stderr: Captured { bytes: world.stderr, truncated: world.stderr_truncated },
         usage: Usage {
@@ -241,8 +250,47 @@ pub(crate) async fn run(
         seed,
         live,
         determined: !live && !by_real_time && !world.stdin_terminal_seen && world.host_sha256.is_none(),
-        runtime: guest.id.clone(),
+        runtime: Some(guest.id.clone()),
+        scan,
     })
+}
+
+/// The outcome of a job that is not run.
+pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
+    let epoch = job.epoch.unwrap_or_else(Epoch::now);
+    let seed = job.seed.unwrap_or_default();
+    let job_sha256 = Identity {
+        language: job.language.name(),
+        script: &scan.script,
+        modules: &scan.modules,
+        args: &job.args,
+        env: &job.env,
+        grants: &[],
+        host_sha256: None,
+        limits: &job.limits,
+        epoch: epoch.as_nanos(),
+        seed,
+        live: job.live,
+        stdin_sha256: Sha256::digest([]).into(),
+        stdin_bytes: 0,
+        stdin_end: InputEnd::NotSeen,
+    }
+    .digest();
+    Outcome {
+        status: Status::Denied,
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        usage: Usage::default(),
+        quotas_met: Vec::new(),
+        divergence: Vec::new(),
+        job_sha256,
+        epoch,
+        seed,
+        live: job.live,
+        determined: !job.live,
+        runtime: None,
+        scan,
+    }
 }
 
 /// Makes the instance and runs it.
@@ -329,7 +377,7 @@ enum CallError {
 fn quotas_met(limits: &Limits, refused: Refused, memory: Option<u64>, status: &Status) -> Vec<LimitHit> {
     let stopped_by = match status {
         Status::Limit(hit) => Some(hit.kind),
-        Status::Completed { .. } | Status::Trapped(_) | Status::Canceled { .. } => None,
+        Status::Denied | Status::Completed { .. } | Status::Trapped(_) | Status::Canceled { .. } => None,
     };
     [
         (LimitKind::Memory, limits.memory, refused.memory.max(memory.unwrap_or(0))),

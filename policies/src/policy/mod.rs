@@ -409,6 +409,14 @@ pub struct Policy {
     pub(crate) ceiling: Option<Box<Ceiling>>,
 }
 
+impl Default for Policy {
+    /// The preset `moderate`.
+    #[expect(clippy::expect_used, reason = "a test reads every preset that ships")]
+    fn default() -> Self {
+        Self::preset(DEFAULT_POLICY).expect("the preset `moderate`")
+    }
+}
+
 impl Policy {
     /// The preset of that name.
     ///

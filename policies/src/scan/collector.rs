@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{MOST_FINDINGS, Report, SourceLanguage};
 use crate::rules::{self, Rule};
-use crate::{Finding, Need, NeedKind, Policy, Span, Verdict};
+use crate::{CustomRule, Finding, Need, NeedKind, Policy, Span, Verdict};
 
 /// Findings and needs of one source.
 pub(crate) struct Collector<'a> {
@@ -39,6 +39,12 @@ impl<'a> Collector<'a> {
     pub(crate) fn report(&mut self, rule: &'static Rule, range: Range<usize>, message: &str) {
         let span = self.span(range);
         self.push(Cow::Borrowed(rule.id), rule.severity, rule.advice, span, message);
+    }
+
+    /// Reports a finding of a custom rule.
+    pub(crate) fn report_custom(&mut self, rule: &CustomRule, range: Range<usize>) {
+        let span = self.span(range);
+        self.push(Cow::Owned(rule.id().to_owned()), rule.severity(), rule.advice(), span, rule.message());
     }
 
     /// Reports a finding about the source as a whole.

@@ -4,19 +4,21 @@
 //! boundary is WebAssembly and the World.
 
 mod collector;
+mod imports;
 mod language;
 mod source;
 mod tree;
 
 use std::time::Duration;
 
+pub use imports::{Import, imports};
 pub use language::SourceLanguage;
 pub use source::{Refused, Source};
 
 pub(crate) use collector::Collector;
 pub(crate) use tree::Parsed;
 
-use crate::{Finding, Need, Policy, Verdict, rules};
+use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
 
 /// The largest source that is scanned, where the policy says nothing.
 pub const LARGEST_SOURCE: u64 = 1 << 20;
@@ -54,14 +56,29 @@ pub struct Report {
 }
 
 /// Scans sources against policies. Cheap to make; one can be shared by threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scanner {}
+#[derive(Clone, Debug, Default)]
+pub struct Scanner {
+    custom: CustomRules,
+}
 
 impl Scanner {
     /// A scanner with the rules that ship with the program.
     #[must_use]
     pub fn new() -> Self {
-        Self {}
+        Self::default()
+    }
+
+    /// Adds rules of one's own, in place of those added before.
+    #[must_use]
+    pub fn with_custom(mut self, rules: CustomRules) -> Self {
+        self.custom = rules;
+        self
+    }
+
+    /// The rules of one's own.
+    #[must_use]
+    pub fn custom(&self) -> &CustomRules {
+        &self.custom
     }
 
     /// Scans one source. Never fails: what cannot be read, parsed or finished in time is a finding.
@@ -82,20 +99,24 @@ impl Scanner {
 
     fn scan_source(&self, source: &Source, script: &Script<'_>, collector: &mut Collector<'_>) {
         collector.set_text(source.text());
-        if source.text().len() as u64 > LARGEST_SOURCE {
+        let largest = collector.policy().scan_limits.source_bytes;
+        if source.text().len() as u64 > largest {
             collector.report_at_start(
                 rules::oversized_source,
-                &format!("the source is longer than {}", crate::format_size(LARGEST_SOURCE)),
+                &format!("the source is longer than {}", crate::format_size(largest)),
             );
             return;
         }
         match Parsed::parse(source) {
-            Ok(parsed) => match source.language() {
-                SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
-                SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
-                    crate::javascript::analyze(&parsed, script, collector);
+            Ok(parsed) => {
+                match source.language() {
+                    SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
+                    SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
+                        crate::javascript::analyze(&parsed, script, collector);
+                    }
                 }
-            },
+                self.custom.analyze(&parsed, source.language(), collector);
+            }
             Err(why) => collector.report_at_start(rules::oversized_source, why),
         }
     }
