@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod dry_run;
+pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;

@@ -39,7 +39,7 @@ pub(crate) struct ScanArguments {
     ///
     /// A preset, the name of a policy of yours, or the path of a policy file (with a `/` in it). Default: moderate.
     /// Example: `--policy strict`
-    #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset)]
+    #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = super::policy::parser())]
     policy: Policy,
 
     /// Rules of your own beside those that ship (repeatable)

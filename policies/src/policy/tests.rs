@@ -774,3 +774,132 @@ fn hostile_documents_are_refused_quickly() {
         assert!(took < Duration::from_secs(1), "{took:?}: {}", &text[..40]);
     }
 }
+
+mod schema {
+    //! The published schema and the model say the same.
+
+    use serde::de::{Deserialize, Deserializer, Visitor};
+    use serde_json::Value;
+
+    use super::super::document;
+    use super::*;
+
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    fn schema() -> Value {
+        serde_json::from_str(&std::fs::read_to_string(repository().join("schema/policy.v1.json")).unwrap()).unwrap()
+    }
+
+    /// A format of one kind of value: it gives back the keys a struct asks for.
+    struct Keys;
+
+    #[derive(Debug)]
+    struct Asked(&'static [&'static str]);
+
+    impl std::fmt::Display for Asked {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("asked")
+        }
+    }
+
+    impl std::error::Error for Asked {}
+
+    impl serde::de::Error for Asked {
+        fn custom<T: std::fmt::Display>(message: T) -> Self {
+            panic!("{message}")
+        }
+    }
+
+    impl<'de> Deserializer<'de> for Keys {
+        type Error = Asked;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Asked> {
+            panic!("not a struct")
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Asked> {
+            Err(Asked(keys))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn keys<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+        let mut keys = T::deserialize(Keys).err().unwrap().0.to_vec();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn every_key_of_the_model_is_in_the_schema_and_the_other_way_round() {
+        let schema = schema();
+        let of = |pointer: &str| {
+            let section = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+            assert_eq!(section["additionalProperties"], false, "{pointer}");
+            let mut keys: Vec<&str> = section["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            keys.sort_unstable();
+            keys.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for (pointer, keys) in [
+            ("", keys::<document::Document>()),
+            ("/properties/findings", keys::<document::FindingsSection>()),
+            ("/properties/rules/additionalProperties", keys::<document::RuleSection>()),
+            ("/$defs/allow", keys::<document::AllowSection>()),
+            ("/properties/scan_limits", keys::<document::ScanLimitsSection>()),
+            ("/properties/limits", keys::<document::LimitsSection>()),
+            ("/properties/grants", keys::<document::GrantsSection>()),
+            ("/$defs/mount/anyOf/1", keys::<document::MountSection>()),
+        ] {
+            assert_eq!(of(pointer), keys, "{pointer}");
+        }
+        let named = |pointer: &str| -> Vec<String> {
+            let values = schema.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("{pointer}"));
+            values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
+        };
+        let settings: Vec<&str> = Setting::ALL.iter().map(|setting| setting.name()).collect();
+        assert_eq!(named("/properties/overridable/anyOf/1/items/enum"), settings);
+        assert_eq!(named("/properties/rules/propertyNames/not/enum"), FIXED_RULES);
+        assert_eq!(named("/properties/extends/anyOf/0/enum"), PRESETS.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn presets_and_fixtures_are_valid_or_not_by_both() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        let errors = |text: &str| -> Vec<String> {
+            let value: Value = serde_saphyr::from_str(text).unwrap();
+            validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+        };
+        for (name, text) in PRESETS {
+            assert_eq!(errors(text), Vec::<String>::new(), "{name}");
+            assert_eq!(errors(&preset(name).to_yaml()), Vec::<String>::new(), "{name}");
+        }
+        let folder = repository().join("fixtures/policies");
+        let mut seen = [0, 0];
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let (text, name) = (std::fs::read_to_string(&path).unwrap(), path.file_name().unwrap().to_str().unwrap());
+            if let Some(what) = name.strip_prefix("invalid_") {
+                // What a schema cannot know: other files, other keys, dates, rules, presets, and YAML itself.
+                let beyond = ["syntax", "widens", "widen_elsewhere", "preset_name", "unknown_rule"];
+                if !beyond.contains(&what.trim_end_matches(".yaml")) {
+                    assert!(!errors(&text).is_empty(), "{name}");
+                    seen[0] += 1;
+                }
+            } else {
+                assert_eq!(errors(&text), Vec::<String>::new(), "{name}");
+                seen[1] += 1;
+            }
+        }
+        assert!(seen[0] >= 6 && seen[1] >= 4, "{seen:?}");
+    }
+}
