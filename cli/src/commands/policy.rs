@@ -148,7 +148,7 @@ fn list(folders: &PolicyFolders, format: Format) -> Result<ExitCode, Failure> {
     let policies = folders.list()?.into_iter().map(|listed| {
         let hidden = listed.path.is_some() && Policy::preset(&listed.name).is_ok();
         let (policy, error) = match listed.policy {
-            _ if hidden => (None, Some(format!("the name means the preset; `--policy` takes it by its path"))),
+            _ if hidden => (None, Some("the name means the preset; `--policy` takes it by its path".to_owned())),
             Ok(policy) => (Some(policy), None),
             Err(error) => (None, Some(error.to_string())),
         };

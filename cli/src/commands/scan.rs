@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use capibara_policies::{
-    CustomRules, LARGEST_SOURCE, Policy, PolicyIdentity, Report, ScanReport, ScannedFile, Scanner, Script, Source,
+    CustomRules, Policy, PolicyIdentity, Report, ScanReport, ScannedFile, Scanner, Script, Source,
     SourceLanguage, Summary, UnreadFile, Verdict, diagnostics, rules, sarif,
 };
 use clap::{Args, ValueEnum};
@@ -203,7 +203,7 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
     for path in &arguments.paths {
         let path = Path::new(path);
         if path == Path::new("-") {
-            let bytes = read(io::stdin().lock()).map_err(|error| {
+            let bytes = read(io::stdin().lock(), &arguments.policy).map_err(|error| {
                 Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error)
             })?;
             // What comes through a pipe has no name to tell its language by; Python is what runs.
@@ -225,7 +225,7 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
     let work = || {
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
             let shown = target.path.display().to_string();
-            let result = File::open(&target.path).and_then(read);
+            let result = File::open(&target.path).and_then(|file| read(file, &arguments.policy));
             let done = match result {
                 Ok(bytes) => {
                     let language = arguments.language.filter(|_| target.named);
@@ -278,9 +278,11 @@ fn may_be_script(path: &Path) -> bool {
     path.extension().is_none() || SourceLanguage::of(&path.to_string_lossy(), b"").is_some()
 }
 
-fn read(from: impl Read) -> io::Result<Vec<u8>> {
+/// Reads enough of a source to tell that it is too large: what is counted is its text, which line ends of two bytes make
+/// smaller by half at most.
+fn read(from: impl Read, policy: &Policy) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(LARGEST_SOURCE + 1).read_to_end(&mut bytes)?;
+    from.take(policy.scan_limits.source_bytes.saturating_mul(2).saturating_add(8)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
