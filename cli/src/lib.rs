@@ -15,6 +15,7 @@ mod escape;
 mod exit_code;
 mod grants;
 mod output;
+mod recorder;
 mod script;
 mod signals;
 pub mod variables;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
+use capibara_policies::Policy;
 
 use crate::error::EngineError;
 use crate::world::{HostGrant, HostRoot, holds_files};
@@ -75,6 +76,16 @@ impl Grant {
     #[must_use]
     pub fn write(host: impl Into<PathBuf>) -> Self {
         Self { host: host.into(), guest: None, access: Access::Write }
+    }
+
+    /// What a policy grants.
+    pub(crate) fn of_policy(policy: &Policy) -> Vec<Self> {
+        let grants = [(&policy.grants.read, Access::Read), (&policy.grants.write, Access::Write)];
+        grants
+            .into_iter()
+            .flat_map(|(files, access)| files.iter().map(move |file| (file, access)))
+            .map(|(file, access)| Self { host: file.host.clone(), guest: file.guest.clone(), access })
+            .collect()
     }
 
     /// Sets where the script sees it.

@@ -153,8 +153,8 @@ impl Job {
             modules: Vec::new(),
             origin: None,
             args: Vec::new(),
-            env: Vec::new(),
-            grants: Vec::new(),
+            env: policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            grants: Grant::of_policy(&policy),
             stdin: Stdin::Closed,
             limits: policy.limits.clone(),
             policy,
@@ -233,11 +233,14 @@ impl Job {
         self
     }
 
-    /// Sets the policy the script is scanned against, and takes its limits.
+    /// Sets the policy the script is scanned against, and takes its limits, and what it grants beside what was granted
+    /// before.
     #[must_use]
     pub fn with_policy(mut self, policy: impl Into<Arc<Policy>>) -> Self {
         self.policy = policy.into();
         self.limits = self.policy.limits.clone();
+        self.grants.extend(Grant::of_policy(&self.policy));
+        self.env.extend(self.policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         self
     }
 

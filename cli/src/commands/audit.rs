@@ -214,9 +214,15 @@ fn parse_when(text: &str) -> Result<SystemTime, String> {
 
 impl From<AuditError> for Failure {
     fn from(error: AuditError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&AuditError> for Failure {
+    fn from(error: &AuditError) -> Self {
         let mut failure = Self::new(error.code(), error.to_string());
         failure.hint = error.hint().map(Into::into);
-        if let Some(cause) = std::error::Error::source(&error) {
+        if let Some(cause) = std::error::Error::source(error) {
             failure = failure.with_cause(cause);
         }
         failure

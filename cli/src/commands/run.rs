@@ -25,6 +25,7 @@ use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
 use crate::output::{self, Format, lost};
+use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
 use crate::signals::{Signal, Watch};
 
@@ -239,15 +240,13 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, language, format, raw, stats, epoch, seed, .. } = &run;
+    let RunArguments { source, args, policy, live, language, format, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
     let language =
         script::language(&found, language.as_deref(), &policy.name, !policy.overridable.allows(Setting::Language))?;
     let mut job = job_of(found, args, language, &bounds.applied)?;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
-    bounds.grant(&mut job);
     super::policy::tell_expired(policy);
-    job.limits = bounds.limits.clone();
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
     let mut config = EngineConfig::default();
@@ -257,12 +256,31 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     if run.dry_run {
         return Ok(dry_run::tell(&run, &job, &scan, &bounds));
     }
+    let recorder = Recorder::open(&job, &scan, policy.overridable.is_none())?;
     if scan.verdict == Verdict::Deny {
-        return denied(engine.run_blocking(job)?, format, !bounds.narrow);
+        let outcome = engine.run_blocking(job)?;
+        recorder.ended(&outcome);
+        return denied(outcome, format, !bounds.narrow);
     }
     if format == &Format::Text {
         output::scan::warn(&Console::new(), &scan);
     }
+    match run_recorded(&run, &engine, job, language) {
+        Ok(ended) => {
+            recorder.ended(&ended.outcome);
+            // The process ends after this: giving back what the engine mapped would only take time.
+            std::mem::forget(engine);
+            told(&run, ended, &bounds)
+        }
+        Err(failure) => {
+            recorder.failed(&failure);
+            Err(failure)
+        }
+    }
+}
+
+/// Makes the runtime ready and runs the job.
+fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Language) -> Result<Ended, Failure> {
     let building = Building::new(job.language.display_name());
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
@@ -273,9 +291,9 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
 
     let watch = Watch::start(&job.canceler())
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
-    let mut ended = match format {
+    let mut ended = match run.format {
         Format::Text => {
-            let shown = LiveOutput::new(watch.caught(), *raw);
+            let shown = LiveOutput::new(watch.caught(), run.raw);
             job.capture = false;
             job.sink = Some(Box::new(shown.clone()));
             let outcome = engine.run_blocking(job);
@@ -290,14 +308,17 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
         // The terminal has shown `^C`.
         ended.left.line_open = true;
     }
-    // The process ends after this: giving back what the engine mapped would only take time.
-    std::mem::forget(engine);
+    Ok(ended)
+}
+
+/// Says what there is to say of a run, and gives back how the process ends.
+fn told(run: &RunArguments, ended: Ended, bounds: &Bounds) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
-    let code = ended.tell(&console, &bounds)?;
-    if *stats {
+    let code = ended.tell(&console, bounds)?;
+    if run.stats {
         console.stats(&ended.outcome);
     }
-    match format {
+    match run.format {
         Format::Text => Ok(code),
         Format::Json => Ok(json::print(&RunReport::of(ended.outcome, !bounds.narrow), code)),
     }
@@ -388,18 +409,6 @@ impl Bounds {
         let (name, limits) = (applied.name.clone(), applied.limits.clone());
         let narrow = policy.overridable.is_none();
         Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits })
-    }
-
-    /// Gives the job what policy and flags grant.
-    fn grant(&self, job: &mut Job) {
-        let grants = &self.applied.grants;
-        let at = |grant: Grant, guest: &Option<String>| match guest {
-            Some(guest) => grant.at(guest),
-            None => grant,
-        };
-        let read = grants.read.iter().map(|file| at(Grant::read(&file.host), &file.guest));
-        job.grants = read.chain(grants.write.iter().map(|file| at(Grant::write(&file.host), &file.guest))).collect();
-        job.env = grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
     /// Whether a flag can allow more than `allowed`.

@@ -14,7 +14,7 @@ const MOST_DENIALS: usize = 20;
 
 /// Tells, before the run, what the policy warns of.
 pub(crate) fn warn(console: &Console, scan: &Scan) {
-    let told: Vec<_> = scan.findings.iter().filter(|finding| finding.effect != Verdict::Allow).collect();
+    let told: Vec<_> = scan.findings.iter().filter(|finding| finding.effect == Verdict::Warn).collect();
     for finding in told.iter().take(MOST_WARNINGS) {
         let (span, severity) = (finding.span, finding.severity);
         console.say(&format!(
