@@ -217,7 +217,8 @@ fn every_line_swapped() {
     let mut random = ChaCha8Rng::seed_from_u64(2);
     for at in 0..999 {
         for other in [at + 1, at + 1 + random.next_u32() as usize % (999 - at)] {
-            let between = [&log.lines[other], &log.lines[at + 1..other].concat(), &log.lines[at]].map(Vec::as_slice);
+            let middle = log.lines[at + 1..other].concat();
+            let between = [log.lines[other].as_slice(), &middle, &log.lines[at]];
             assert_eq!(
                 log.told_with(at, &between.concat(), other + 1),
                 Some((ProblemKind::Reordered, at as u64 + 1, at as u64 + 1)),

@@ -9,8 +9,7 @@ use super::key::{Signer, TrustedKeys};
 use super::line::sequence_of;
 use super::log::file_name;
 use super::{
-    AuditFolders, AuditLog, AuditOptions, Filter, LogFile, Record, RunStatus, VerifyOptions, list, verify,
-    verify_files,
+    AuditFolders, AuditLog, AuditOptions, Filter, LogFile, Record, RunStatus, VerifyOptions, list, verify, verify_files,
 };
 
 /// The key that signed the seeds.

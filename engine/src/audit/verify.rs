@@ -4,16 +4,17 @@
 //! all lines before it, because nobody signs a line after one that is not signed. So of each file only the last signature
 //! is checked; where that is wrong, the first wrong one is searched for by halving.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufRead as _, Read as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::AuditError;
 use super::files::{AuditFolders, Folder};
 use super::head::{Found, Head, SIZE};
 use super::key::{KeyId, RECORD, TrustedKeys};
 use super::line::{Event, Line, Sha, sequence_of, sha256};
-use super::log::{file_name, rotation, start_of};
+use super::log::{AuditOptions, file_name, rotation, start_of};
 use super::record::{LogDetails, Recovery};
 use super::{LARGEST_FILE, MOST_FILES};
 use crate::outcome::Digest;
@@ -224,8 +225,7 @@ impl Snapshot {
             _ => None,
         };
         if let Some(file) = &head_file {
-            // Nobody holds it for long; and who cannot lock may still look.
-            file.lock_shared().map_err(AuditError::io("lock", head_path))?;
+            lock_shared(file, head_path)?;
         }
         let mut files = Vec::new();
         if let Some(log) = Folder::open(&folders.log)? {
@@ -247,6 +247,22 @@ impl Snapshot {
 
     fn starts(&self) -> Vec<u64> {
         self.files.iter().map(|(start, ..)| *start).collect()
+    }
+}
+
+/// Waits until no process is writing; they never take long.
+fn lock_shared(file: &File, path: &Path) -> Result<(), AuditError> {
+    let patience = AuditOptions::default().patience;
+    let started = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return Err(AuditError::Busy { path: path.into(), waited: patience }),
+            Err(TryLockError::Error(error)) => return Err(AuditError::io("lock", path)(error)),
+        }
     }
 }
 
