@@ -266,7 +266,7 @@ mod tests {
     fn run(line: &[&str]) -> Result<RunArguments, clap::Error> {
         match read(&words(line))? {
             Command::Run(run) => Ok(*run),
-            Command::Runtime(_) => panic!("not `run`: {line:?}"),
+            Command::Runtime(_) | Command::Audit(_) => panic!("not `run`: {line:?}"),
         }
     }
 
