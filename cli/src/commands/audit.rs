@@ -411,7 +411,12 @@ fn list(folders: &AuditFolders, arguments: ListArguments) -> Result<ExitCode, Fa
             }
             code
         }
-        Format::Text => answer(table(&found.entries).as_bytes(), ExitCode::Yes),
+        Format::Text => {
+            if found.entries.is_empty() {
+                Console::new().say("no such records");
+            }
+            answer(table(&found.entries).as_bytes(), ExitCode::Yes)
+        }
     };
     if found.unreadable > 0 && code == ExitCode::Yes {
         let console = Console::new();

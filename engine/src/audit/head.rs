@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::LARGEST_FILE;
 use super::key::{HEAD, KeyId, Keys, Signer, TrustedKeys};
-use super::line::Sha;
+use super::line::{LAST_SEQUENCE, Sha};
 
 /// Its size: one sector, written at once.
 pub(super) const SIZE: usize = 512;
@@ -89,7 +90,8 @@ impl Head {
         hex::decode_to_slice(&text.signature, &mut signature).ok()?;
         let Text { schema, sequence, file, offset, length, .. } = text;
         let head = Self { sequence, line, file, offset, length };
-        let sane = schema == 1 && offset <= length && file >= 1 && sequence < u64::MAX;
+        let places = offset <= length && length <= 2 * LARGEST_FILE;
+        let sane = schema == 1 && places && (1..=LAST_SEQUENCE).contains(&file) && sequence <= LAST_SEQUENCE;
         (sane && signed(KeyId(key), body, &signature)).then_some((head, KeyId(key)))
     }
 

@@ -15,6 +15,9 @@ use super::key::{KeyId, RECORD, Signer, TrustedKeys};
 /// Longest line, without its newline.
 pub const LONGEST_LINE: usize = 64 << 10;
 
+/// The largest number a record can have: what any reader of JSON can count to.
+pub(super) const LAST_SEQUENCE: u64 = 1 << 53;
+
 const START: &[u8] = br#"{"metadata":{"sequence":"#;
 const CODE: &[u8] = br#","event_code":""#;
 const PREVIOUS: &[u8] = br#","previous":""#;
@@ -80,7 +83,8 @@ pub(super) fn sequence_of(bytes: &[u8]) -> Option<(u64, &[u8])> {
     if number.first() == Some(&b'0') {
         return None;
     }
-    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+    let number = std::str::from_utf8(number).ok()?.parse().ok().filter(|number| *number <= LAST_SEQUENCE)?;
+    Some((number, rest))
 }
 
 impl<'a> Line<'a> {

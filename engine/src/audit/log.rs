@@ -11,7 +11,7 @@ use super::error::AuditError;
 use super::files::{AuditFolders, Folder};
 use super::head::{Found, Head};
 use super::key::{KeyId, Keys};
-use super::line::{Event, LONGEST_LINE, Line, Sha, seal, sha256};
+use super::line::{Event, LAST_SEQUENCE, LONGEST_LINE, Line, Sha, seal, sha256};
 use super::record::{self, Aside, Record, Recovery};
 use super::{LARGEST_FILE, MOST_FILES};
 
@@ -192,7 +192,7 @@ pub(super) fn file_name(start: u64) -> String {
 pub(super) fn start_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("audit-")?.strip_suffix(".jsonl")?;
     let start: u64 = digits.parse().ok()?;
-    (start > 0 && file_name(start) == name).then_some(start)
+    ((1..=LAST_SEQUENCE).contains(&start) && file_name(start) == name).then_some(start)
 }
 
 impl Writer {
@@ -291,17 +291,17 @@ impl Writer {
         };
         let name = file_name(head.file);
         let file = self.log.write(&name)?;
-        let whole = match (&file, head.sequence) {
-            (_, 0) => true,
-            (None, _) => false,
-            (Some(file), _) => match self.last_line(file, &head)? {
-                Some(last) if sha256(&last) == head.line => {
-                    end.key = Line::parse(&last).and_then(|line| next_key(&line)).or(end.key);
-                    true
-                }
-                _ => false,
-            },
+        let last = match (&file, head.sequence) {
+            (Some(file), 1..) => self.last_line(file, &head)?.filter(|last| sha256(last) == head.line),
+            _ => None,
         };
+        let parsed = last.as_deref().and_then(Line::parse);
+        // A head is signed by the key that signed the line: an old key that somebody kept is good for nothing.
+        if parsed.is_some_and(|line| line.key != key) {
+            return self.after_last_line("damaged")?.ok_or_else(|| self.head_lost());
+        }
+        let whole = head.sequence == 0 || parsed.is_some();
+        end.key = parsed.and_then(|line| next_key(&line)).or(end.key);
         if !whole {
             // It is left as it is, for whoever looks into it.
             end.recovery.log = Some("damaged".into());

@@ -4,16 +4,17 @@
 //! all lines before it, because nobody signs a line after one that is not signed. So of each file only the last signature
 //! is checked; where that is wrong, the first wrong one is searched for by halving.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufRead as _, Read as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::AuditError;
 use super::files::{AuditFolders, Folder};
 use super::head::{Found, Head, SIZE};
 use super::key::{KeyId, RECORD, TrustedKeys};
 use super::line::{Event, Line, Sha, sequence_of, sha256};
-use super::log::{file_name, rotation, start_of};
+use super::log::{AuditOptions, file_name, rotation, start_of};
 use super::record::{LogDetails, Recovery};
 use super::{LARGEST_FILE, MOST_FILES};
 use crate::outcome::Digest;
@@ -224,8 +225,7 @@ impl Snapshot {
             _ => None,
         };
         if let Some(file) = &head_file {
-            // Nobody holds it for long; and who cannot lock may still look.
-            file.lock_shared().map_err(AuditError::io("lock", head_path))?;
+            lock_shared(file, head_path)?;
         }
         let mut files = Vec::new();
         if let Some(log) = Folder::open(&folders.log)? {
@@ -247,6 +247,22 @@ impl Snapshot {
 
     fn starts(&self) -> Vec<u64> {
         self.files.iter().map(|(start, ..)| *start).collect()
+    }
+}
+
+/// Waits until no process is writing; they never take long.
+fn lock_shared(file: &File, path: &Path) -> Result<(), AuditError> {
+    let patience = AuditOptions::default().patience;
+    let started = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return Err(AuditError::Busy { path: path.into(), waited: patience }),
+            Err(TryLockError::Error(error)) => return Err(AuditError::io("lock", path)(error)),
+        }
     }
 }
 
@@ -275,8 +291,10 @@ struct Chain<'k> {
     /// What the next line must be; `None` where nothing is asked about lines before.
     expected: Option<(u64, Sha)>,
     key: Option<KeyId>,
-    /// The digest of the line before the last one, for a head that is one record behind.
-    before: Sha,
+    /// Digest and key of the line before the last one, for a head that is one record behind.
+    before: (Sha, Option<KeyId>),
+    /// The key that signed the last line.
+    last_key: Option<KeyId>,
     unchecked: Vec<Unchecked>,
     /// Name and number of lines of the last file, and whether its last line ends.
     last_file: (String, u64),
@@ -293,7 +311,8 @@ impl<'k> Chain<'k> {
             options,
             expected: if from.is_some() { None } else { Some((1, [0; 32])) },
             key: None,
-            before: [0; 32],
+            before: ([0; 32], None),
+            last_key: None,
             unchecked: Vec::new(),
             last_file: (file_name(from.unwrap_or(first).min(first)), 0),
             done: Verification::default(),
@@ -449,7 +468,8 @@ impl<'k> Chain<'k> {
                 self.recovery(line, place)?;
             }
         }
-        self.before = self.expected.map_or(line.previous, |(_, previous)| previous);
+        self.before = (self.expected.map_or(line.previous, |(_, previous)| previous), self.last_key);
+        self.last_key = Some(line.key);
         self.expected = Some((sequence + 1, whole));
         if self.done.records == 0 {
             self.done.first_sequence = sequence;
@@ -628,8 +648,12 @@ impl<'k> Chain<'k> {
                 };
                 let _ = self.fail(ProblemKind::Truncated, behind(next), missing);
             }
-            Some(Found::Valid(head, _)) if head.sequence + 1 == next => {
-                if head.sequence > 0 && head.line != last {
+            Some(Found::Valid(head, key)) if head.sequence + 1 == next => {
+                if self.last_key.is_some_and(|last| last != key) {
+                    // An old key that somebody kept is good for nothing.
+                    let message = format!("key {key} signed the head, and not the key that was in use");
+                    let _ = self.fail(ProblemKind::HeadDamaged, end(head.sequence), message);
+                } else if head.sequence > 0 && head.line != last {
                     let _ = self.fail(
                         ProblemKind::Edited,
                         end(head.sequence),
@@ -637,8 +661,10 @@ impl<'k> Chain<'k> {
                     );
                 }
             }
-            Some(Found::Valid(head, _))
-                if head.sequence + 2 == next && (head.line == self.before || head.sequence == 0) =>
+            Some(Found::Valid(head, key))
+                if head.sequence + 2 == next
+                    && (head.line == self.before.0 || head.sequence == 0)
+                    && self.before.1.is_none_or(|before| before == key) =>
             {
                 let message = format!(
                     "a process was killed between record {} and the head; the next record puts it right",
@@ -699,4 +725,38 @@ fn region<'a>(bytes: &'a [u8], lines: &[(&[u8], bool)], from: usize, to: usize) 
     let begin = length(lines.get(..from).unwrap_or_default());
     let end = begin + length(lines.get(from..to).unwrap_or_default());
     bytes.get(begin..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Keys;
+    use super::super::{AuditLog, AuditOptions, Record};
+    use super::*;
+
+    #[test]
+    fn a_head_by_a_key_that_was_replaced_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = AuditFolders::below(dir.path());
+        let log = AuditLog::open(&folders, AuditOptions::default()).unwrap();
+        let append = || log.append(&Record::new("x.py", "python", "moderate")).unwrap();
+        let _ = append();
+        let old = Keys::open(&folders.keys).unwrap().signer;
+        let _ = log.rotate_key().unwrap();
+        let kept = append();
+        let cut = std::fs::read(folders.log.join(file_name(1))).unwrap();
+        let _ = append();
+        // Whoever kept the old key cuts the log and makes a head for what is left.
+        std::fs::write(folders.log.join(file_name(1)), &cut).unwrap();
+        let offset = cut.iter().rev().skip(1).position(|byte| *byte == b'\n').unwrap() as u64;
+        let length = cut.len() as u64;
+        let head = Head { sequence: kept.sequence, line: kept.digest.0, file: 1, offset: length - offset - 1, length };
+        std::fs::write(&folders.head, head.encode(&old).unwrap()).unwrap();
+        let found = || verify(&folders, &VerifyOptions::default()).unwrap().problem.map(|problem| problem.kind);
+        assert_eq!(found(), Some(ProblemKind::HeadDamaged));
+        // A writer does not take it for one either.
+        let _ = AuditLog::open(&folders, AuditOptions::default())
+            .and_then(|log| log.append(&Record::new("x", "python", "p")))
+            .unwrap();
+        assert_eq!(found(), Some(ProblemKind::HeadDamaged));
+    }
 }
