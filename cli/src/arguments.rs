@@ -11,6 +11,8 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::audit::AuditCommand;
+use crate::commands::policy::PolicyCommand;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::commands::scan::ScanArguments;
@@ -40,9 +42,15 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     // As above.
     Scan(Box<ScanArguments>),
+    /// List, show and check policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Install, list and verify language runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
+    /// Verify and list the log of what was run
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// What came of reading the command line.
@@ -323,7 +331,7 @@ mod tests {
             (&["-c", "print(1)"], "'capibara run -c'"),
             (&["-"], "'capibara run -'"),
             (&["run", "--language", "-c", "print(1)"], "a value is required for '--language <NAME>'"),
-            (&["run", "--policy", "--live", "x.py"], "a value is required for '--policy <PRESET>'"),
+            (&["run", "--policy", "--live", "x.py"], "a value is required for '--policy <POLICY>'"),
             (&["run", "--format", "-m", "calendar"], "a value is required for '--format <FORMAT>'"),
             (&["run", "-c"], "-c"),
             (&["run", "--timeout"], "--timeout"),

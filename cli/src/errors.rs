@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use capibara::{EngineError, ModulesError, PolicyError};
+use capibara_policies::ProblemKind;
 
 use crate::exit_code::ExitCode;
 
@@ -103,9 +104,9 @@ impl From<EngineError> for Failure {
 impl From<ModulesError> for Failure {
     fn from(error: ModulesError) -> Self {
         let hint = match &error {
-            ModulesError::Unreadable { .. } => {
-                Some("a module must lie in the folder of the script itself, not behind a link that leads out of it".into())
-            }
+            ModulesError::Unreadable { .. } => Some(
+                "a module must lie in the folder of the script itself, not behind a link that leads out of it".into(),
+            ),
             ModulesError::TooMany | ModulesError::TooLarge => {
                 Some("put large packages into a folder and grant that: `--read HOST:GUEST`".into())
             }
@@ -127,9 +128,26 @@ impl From<PolicyError> for Failure {
             .with_hint("ask for less, or choose a wider policy, for example `--policy moderate`");
         }
         let (code, hint) = match &error {
-            PolicyError::UnknownName { .. } => {
-                ("unknown-policy", Some("choose one with `--policy moderate`".to_owned()))
+            PolicyError::UnknownName { name, .. } if name.ends_with(".yaml") => {
+                ("unknown-policy", Some(format!("a file is named with a `/`: `--policy ./{name}`")))
             }
+            PolicyError::UnknownName { nearest: Some(nearest), .. } => {
+                ("unknown-policy", Some(format!("did you mean `{nearest}`?")))
+            }
+            PolicyError::UnknownName { .. } => {
+                ("unknown-policy", Some("`capibara policy list` shows those there are".to_owned()))
+            }
+            PolicyError::Unreadable { .. } => ("policy-unreadable", None),
+            PolicyError::Invalid { problems, .. } => {
+                let unavailable = problems.iter().all(|problem| problem.kind == ProblemKind::Unavailable);
+                let code = if unavailable { "policy-unavailable" } else { "policy-invalid" };
+                let hint = problems.first().and_then(|problem| problem.hint.clone());
+                (code, hint.or_else(|| Some("`capibara policy check FILE` shows all that is wrong".into())))
+            }
+            PolicyError::AboveCeiling { .. } => (
+                "policy-above-ceiling",
+                Some("ask for less: the administrator of this machine has set a ceiling".into()),
+            ),
             PolicyError::Widens { .. } => ("policy-widened", None),
             PolicyError::RefusesGrant { flag, .. } => (
                 "policy-refuses-grant",

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use capibara::Grant;
+use capibara_policies::FileGrant;
 
 /// A grant as it stands on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +14,8 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    pub(crate) fn read(&self) -> Grant {
-        self.at(Grant::read(&self.host))
-    }
-
-    pub(crate) fn write(&self) -> Grant {
-        self.at(Grant::write(&self.host))
-    }
-
-    fn at(&self, grant: Grant) -> Grant {
-        match &self.guest {
-            Some(guest) => grant.at(guest),
-            None => grant,
-        }
+    pub(crate) fn of_policy(&self) -> FileGrant {
+        FileGrant { host: self.host.clone(), guest: self.guest.clone() }
     }
 }
 

@@ -56,9 +56,17 @@ fn execute(args: &[OsString]) -> ExitCode {
             let format = if scan.format == commands::scan::ScanFormat::Text { Format::Text } else { Format::Json };
             commands::scan::execute(&scan).unwrap_or_else(|failure| report(&failure, format, None))
         }
+        Command::Policy(command) => {
+            let format = command.format();
+            commands::policy::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
+        }
         Command::Runtime(command) => {
             let format = command.format();
             commands::runtime::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Audit(command) => {
+            let format = command.format();
+            commands::audit::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
         }
     }
 }

@@ -16,6 +16,7 @@ pub use capibara_policies::fuzzing::policy;
 #[path = "../../fuzz/inputs.rs"]
 pub(crate) mod inputs;
 
+pub use crate::audit::fuzzing::audit;
 pub use crate::world::fuzzing::Guest;
 
 use crate::{artifact, program, split};

@@ -16,6 +16,7 @@
 //! not do the job". Start with [`Engine`], then [`Job`].
 
 mod artifact;
+pub mod audit;
 mod cancel;
 mod engine;
 mod error;
@@ -51,6 +52,6 @@ pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use modules::{ModulesError, ScriptModule, script_modules};
-pub use outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
 pub use scan::Scan;
 pub use stream::{OutputSink, Stdin, Stream};

@@ -129,6 +129,15 @@ pub struct RuntimeId {
     pub sha256: String,
 }
 
+/// Something a script opened or changed, or tried to, that the scan had not foreseen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// Absolute path as the script sees it.
+    pub path: String,
+    /// Whether it was to change something there.
+    pub write: bool,
+}
+
 /// What came of a run: a value, whatever the script did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -144,6 +153,9 @@ pub struct Outcome {
     /// Quotas that the script met on its way: it asked for more than was allowed, and got an error it could handle.
     /// `memory` is among them if it did not die of it. `used` is the most it asked for.
     pub quotas_met: Vec<LimitHit>,
+    /// Files the script opened or changed, or tried to, outside of its own folders, and that the scan had not foreseen. Empty
+    /// for what was not scanned, and where the scan could not tell which files it would be.
+    pub divergence: Vec<Divergence>,
     /// Digest of everything the run depended on.
     pub job_sha256: Digest,
     /// Where its clock started.

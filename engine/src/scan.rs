@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use capibara_policies::{Finding, Need, Policy, Scanner, Script as Scanned, Source, SourceLanguage, Verdict};
+use capibara_policies::{Finding, Need, NeedKind, Policy, Scanner, Script as Scanned, Source, SourceLanguage, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::job::{Job, Script};
 use crate::language::Language;
 use crate::modules::ScriptModule;
+use crate::outcome::Divergence;
 
 /// The most scans that are kept, and the most bytes of source in them.
 const MOST_KEPT: usize = 256;
@@ -97,9 +98,37 @@ impl Scan {
         Some(text)
     }
 
+    /// What of these paths the scan did not foresee; `true` stands for changing.
+    pub(crate) fn divergence(&self, touched: Vec<(String, bool)>) -> Vec<Divergence> {
+        // Nothing was scanned, so nothing was said.
+        if self.texts.is_empty() {
+            return Vec::new();
+        }
+        let foreseen = |path: &str, write: bool| {
+            self.needs.iter().any(|need| match &need.kind {
+                NeedKind::Read(name) => !write && covers(name.as_deref(), path),
+                NeedKind::Write(name) => covers(name.as_deref(), path),
+                _ => false,
+            })
+        };
+        touched
+            .into_iter()
+            .filter(|(path, write)| !foreseen(path, *write))
+            .map(|(path, write)| Divergence { path, write })
+            .collect()
+    }
+
     fn source_bytes(&self) -> usize {
         self.texts.iter().map(|(_, text)| text.len()).sum()
     }
+}
+
+/// Whether a need names that path or a folder above it. One without a name may be anything.
+fn covers(need: Option<&str>, path: &str) -> bool {
+    need.is_none_or(|need| {
+        let need = need.trim_end_matches('/');
+        path.strip_prefix(need).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 fn bytes(text: &str) -> Arc<[u8]> {

@@ -3,34 +3,24 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use crate::units;
-
 /// The bounds one run is held to.
 ///
 /// [`Limits::default`] are those of the preset `moderate`. Reaching `fuel`, `wall_time` or `output` stops the run;
 /// the other bounds first appear to the script as an ordinary error (`MemoryError`, `OSError`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Instructions the guest may spend, in Wasmtime's fuel units (about 12 per nanosecond of native time).
     /// `None` (written `none`) lifts the bound; fuel is counted all the same. Default 10^12.
-    #[serde(deserialize_with = "units::optional_count")]
     pub fuel: Option<u64>,
     /// Real time from start to end, host calls and waiting included; virtual sleep counts as if it had passed.
     /// Default 30 s.
-    #[serde(deserialize_with = "units::duration")]
     pub wall_time: Duration,
     /// Bytes of linear memory plus what memory files hold. A refused growth is a `MemoryError` for the script.
     /// Default 512 MiB, at most 4 GiB.
-    #[serde(deserialize_with = "units::memory")]
     pub memory: u64,
     /// Bytes written to standard output and standard error together. Default 16 MiB.
-    #[serde(deserialize_with = "units::size")]
     pub output: u64,
     /// Bytes written to files over the whole run, memory files included. The script sees `ENOSPC`. Default 256 MiB.
-    #[serde(deserialize_with = "units::size")]
     pub bytes_written: u64,
     /// Files, directories and links that exist at the same time beside those the run started with.
     /// The script sees `ENOSPC`. Default 1,000.

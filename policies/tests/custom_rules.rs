@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use capibara_policies::{
-    CustomRules, LARGEST_RULE_FILE, MOST_RULES, Policy, Report, RuleProblem, Scanner, Script, Severity, Verdict,
+    CustomRules, LARGEST_RULE_FILE, MOST_RULES, Policy, Report, RuleProblem, RuleSeverity, Scanner, Script, Severity,
+    Verdict,
 };
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ fn custom_rules_report_beside_the_others_and_obey_the_policy() {
     assert_eq!(scan(&house(), "a.py", text, "permissive").verdict, Verdict::Warn);
 
     let mut policy = Policy::preset("moderate").unwrap();
-    policy.rules.entry("x-no-print".to_owned()).or_default().severity = Some(Severity::Error);
+    policy.rules.entry("x-no-print".to_owned()).or_default().severity = Some(RuleSeverity::Error);
     let script = Script { path: "a.py", bytes: b"print(1)", language: None, own_modules: &[] };
     let report = Scanner::new().with_custom(house()).scan(&script, &policy);
     assert_eq!(report.verdict, Verdict::Deny);

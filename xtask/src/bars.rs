@@ -58,7 +58,7 @@ pub(crate) fn measure() -> Result<()> {
     Ok(())
 }
 
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     repository().join("target/release").join(name)
 }
 
@@ -229,7 +229,7 @@ fn print() -> Result<f64> {
     Ok(report["usage"]["wall_ms"].as_f64().context("a number")? * 1e3 / f64::from(PRINTS))
 }
 
-fn percentile(values: &mut [f64], at: f64) -> f64 {
+pub(crate) fn percentile(values: &mut [f64], at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
     values.get((last as f64 * at).round() as usize).copied().unwrap_or(f64::NAN)

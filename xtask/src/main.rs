@@ -5,9 +5,10 @@
 //! a skip that could have been avoided.
 //!
 //! `cargo xtask check` looks at formatting and lints. `cargo xtask bars` measures what SPECIFICATION.md promises about
-//! speed and memory, as ratios in one interleaved run.
+//! speed and memory, as ratios in one interleaved run, and `cargo xtask scans` what it promises about scanning.
 
 mod bars;
+mod scans;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,7 +21,8 @@ fn main() -> ExitCode {
         Some("test") => test(words.get(1..).unwrap_or_default()),
         Some("check") => check(),
         Some("bars") => bars::measure(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars")),
+        Some("scans") => scans::measure(),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,6 +35,14 @@ fn main() -> ExitCode {
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The corpus lies beside the repository where there is one.
+fn corpus() -> Option<PathBuf> {
+    std::env::var_os("CAPIBARA_CORPUS").map(PathBuf::from).or_else(|| {
+        let beside = repository().parent()?.join("shared/corpus");
+        beside.join("manifest.jsonl").is_file().then_some(beside)
+    })
 }
 
 fn cargo(words: &[&str]) -> Command {
@@ -58,11 +68,7 @@ fn check() -> Result<()> {
 
 fn test(filter: &[String]) -> Result<()> {
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    // The corpus lies beside the repository where there is one.
-    let corpus = std::env::var_os("CAPIBARA_CORPUS").map(PathBuf::from).or_else(|| {
-        let beside = repository().parent()?.join("shared/corpus");
-        beside.join("manifest.jsonl").is_file().then_some(beside)
-    });
+    let corpus = corpus();
     run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
     for variant in [
         &["run", "--release", "--quiet", "--", "runtime", "install", "python"][..],

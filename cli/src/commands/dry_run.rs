@@ -1,6 +1,7 @@
 //! `capibara run --dry-run`: what would be in force, and nothing is run.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use capibara::{Access, Grant, Job, Limits, NeedKind, Scan, Verdict};
 use capibara_policies::{FindingJson, format_count, format_duration, format_size};
@@ -20,7 +21,7 @@ struct DryRun<'a> {
     language: &'a str,
     policy: PolicyId<'a>,
     scan: ScanPart<'a>,
-    limits: Vec<(&'static str, Option<String>)>,
+    limits: LimitsPart,
     grants: Vec<GrantPart>,
     env: Vec<&'a str>,
     live: bool,
@@ -38,6 +39,17 @@ struct PolicyId<'a> {
 struct ScanPart<'a> {
     verdict: Verdict,
     findings: Vec<FindingJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitsPart {
+    fuel: Option<u64>,
+    wall_ms: u64,
+    memory_bytes: u64,
+    output_bytes: u64,
+    bytes_written: u64,
+    files: u64,
+    descriptors: u64,
 }
 
 #[derive(Serialize)]
@@ -83,17 +95,16 @@ pub(crate) fn tell(run: &RunArguments, job: &Job, scan: &Scan, bounds: &Bounds) 
     }
 }
 
-fn limits(limits: &Limits, live: bool) -> Vec<(&'static str, Option<String>)> {
-    let fuel = limits.fuel.filter(|_| !live).map(format_count);
-    vec![
-        ("fuel", fuel),
-        ("wall_time", Some(format_duration(limits.wall_time))),
-        ("memory", Some(format_size(limits.memory))),
-        ("output", Some(format_size(limits.output))),
-        ("bytes_written", Some(format_size(limits.bytes_written))),
-        ("files", Some(limits.files.to_string())),
-        ("descriptors", Some(limits.descriptors.to_string())),
-    ]
+fn limits(limits: &Limits, live: bool) -> LimitsPart {
+    LimitsPart {
+        fuel: limits.fuel.filter(|_| !live),
+        wall_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+        memory_bytes: limits.memory,
+        output_bytes: limits.output,
+        bytes_written: limits.bytes_written,
+        files: limits.files,
+        descriptors: limits.descriptors,
+    }
 }
 
 fn grant(grant: &Grant) -> GrantPart {
@@ -128,8 +139,17 @@ fn text(report: &DryRun<'_>) -> String {
     row("verdict", report.scan.verdict.name());
     row("policy", report.policy.name);
     row("language", report.language);
-    for (name, value) in &report.limits {
-        row("limit", &format!("{name} {}", value.as_deref().unwrap_or("none")));
+    let limits = &report.limits;
+    for (name, value) in [
+        ("fuel", limits.fuel.map_or_else(|| "none".into(), format_count)),
+        ("wall_time", format_duration(Duration::from_millis(limits.wall_ms))),
+        ("memory", format_size(limits.memory_bytes)),
+        ("output", format_size(limits.output_bytes)),
+        ("bytes_written", format_size(limits.bytes_written)),
+        ("files", limits.files.to_string()),
+        ("descriptors", limits.descriptors.to_string()),
+    ] {
+        row("limit", &format!("{name} {value}"));
     }
     if report.grants.is_empty() && report.env.is_empty() {
         row("grants", "none");

@@ -1,6 +1,8 @@
 //! The commands: arguments and execution of each in a file of its own.
 
+pub(crate) mod audit;
 pub(crate) mod dry_run;
+pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
-    Status, Stdin, Verdict, script_modules,
+    CancelReason, Engine, EngineConfig, Epoch, Grant, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy,
+    Script, Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{FlagsMay, parse_count, parse_duration, parse_memory, parse_size};
+use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
@@ -52,11 +52,12 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
 
-    /// Limits: strict, moderate (default) or permissive
+    /// What it may do: strict, moderate (default), permissive, or yours
     ///
+    /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
     /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
-    #[arg(long, value_name = "PRESET", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset)]
+    #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true, value_parser = super::policy::parser())]
     pub(crate) policy: Policy,
 
     /// Stop after so many instructions, for example 500M
@@ -238,13 +239,14 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, env, language, format, raw, stats, epoch, seed, .. } = &run;
+    let RunArguments { source, args, policy, live, language, format, raw, stats, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
-    let language = script::language(&found, language.as_deref(), &policy.name, bounds.narrow)?;
-    let mut job = job_of(found, args, language, policy)?;
+    let language =
+        script::language(&found, language.as_deref(), &policy.name, !policy.overridable.allows(Setting::Language))?;
+    let mut job = job_of(found, args, language, &bounds.applied)?;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
-    job.env.clone_from(env);
-    job.grants = run.read.iter().map(Mount::read).chain(run.write.iter().map(Mount::write)).collect();
+    bounds.grant(&mut job);
+    super::policy::tell_expired(policy);
     job.limits = bounds.limits.clone();
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
@@ -357,6 +359,8 @@ fn standard_input() -> Stdin {
 /// The limits of the run, and how far flags could move them.
 pub(crate) struct Bounds {
     policy: String,
+    /// The policy with what flags changed and granted.
+    applied: Policy,
     /// What the policy says by itself.
     own: Limits,
     /// Whether flags can only lower it.
@@ -374,22 +378,28 @@ impl Bounds {
             output: run.max_output,
             bytes_written: run.max_disk,
         })?;
-        for (flag, given) in
-            [("--read", !run.read.is_empty()), ("--write", !run.write.is_empty()), ("--env", !run.env.is_empty())]
-        {
-            if given {
-                applied.check_grant(flag)?;
-            }
-        }
+        applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
+        applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
+        applied.grant_env(run.env.iter().cloned())?;
         if run.live {
             applied.check_live()?;
             applied.limits.fuel = None;
         }
-        let narrow = match policy.flags {
-            FlagsMay::Narrow => true,
-            FlagsMay::Set => false,
+        let (name, limits) = (applied.name.clone(), applied.limits.clone());
+        let narrow = policy.overridable.is_none();
+        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits })
+    }
+
+    /// Gives the job what policy and flags grant.
+    fn grant(&self, job: &mut Job) {
+        let grants = &self.applied.grants;
+        let at = |grant: Grant, guest: &Option<String>| match guest {
+            Some(guest) => grant.at(guest),
+            None => grant,
         };
-        Ok(Self { policy: applied.name, own: policy.limits.clone(), narrow, limits: applied.limits })
+        let read = grants.read.iter().map(|file| at(Grant::read(&file.host), &file.guest));
+        job.grants = read.chain(grants.write.iter().map(|file| at(Grant::write(&file.host), &file.guest))).collect();
+        job.env = grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
     /// Whether a flag can allow more than `allowed`.
@@ -403,7 +413,8 @@ impl Bounds {
             // No flag sets them.
             LimitKind::Stack | LimitKind::Files | LimitKind::Descriptors => 0,
         };
-        !self.narrow || allowed < most
+        let setting = Setting::ALL.iter().find(|setting| setting.name() == kind.name());
+        setting.is_some_and(|setting| self.applied.overridable.allows(*setting)) || allowed < most
     }
 }
 
@@ -433,6 +444,10 @@ impl Ended {
                 }
                 if let Some(hint) = uncaught_hint(*exit_code, &self.left.last_error_line) {
                     console.hint(hint);
+                }
+                for divergence in &self.outcome.divergence {
+                    let done = if divergence.write { "wanted to change" } else { "wanted to open" };
+                    console.say(&format!("the script {done} `{}`, which the scan had not foreseen", divergence.path));
                 }
                 // A script that failed may have failed of it; one that succeeded knew what to do.
                 for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {

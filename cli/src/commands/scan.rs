@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -39,7 +39,7 @@ pub(crate) struct ScanArguments {
     ///
     /// A preset, the name of a policy of yours, or the path of a policy file (with a `/` in it). Default: moderate.
     /// Example: `--policy strict`
-    #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = Policy::preset)]
+    #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = super::policy::parser())]
     policy: Policy,
 
     /// Rules of your own beside those that ship (repeatable)
@@ -181,8 +181,9 @@ pub(crate) fn custom_rules(paths: &[PathBuf]) -> Result<CustomRules, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::new("rules-unreadable", format!("the rules `{shown}` cannot be read")).with_cause(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new("rules-unreadable", format!("the rules `{shown}` cannot be read")).with_cause(&error)
+        })?;
         let rules = CustomRules::parse(&shown, &text).map_err(|error| Failure::new("rules", error.to_string()))?;
         files.push(rules);
     }
@@ -202,10 +203,12 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
     for path in &arguments.paths {
         let path = Path::new(path);
         if path == Path::new("-") {
-            let bytes = read(io::stdin().lock())
-                .map_err(|error| Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error))?;
+            let bytes = read(io::stdin().lock()).map_err(|error| {
+                Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error)
+            })?;
             // What comes through a pipe has no name to tell its language by; Python is what runs.
-            let language = arguments.language.or_else(|| SourceLanguage::of("", &bytes)).or(Some(SourceLanguage::Python));
+            let language =
+                arguments.language.or_else(|| SourceLanguage::of("", &bytes)).or(Some(SourceLanguage::Python));
             scanned.push(scan(scanner, &arguments.policy, "<stdin>", &bytes, language, &[]));
         } else if path.is_dir() {
             walk(path, &mut targets, &mut unread);

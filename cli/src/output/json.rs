@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use capibara::{Captured, LimitHit, Outcome, RuntimeId, Scan, Status, Trap, Usage};
+use capibara::{Captured, Divergence, LimitHit, Outcome, RuntimeId, Scan, Status, Trap, Usage};
 use capibara_policies::FindingJson;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
@@ -44,6 +44,7 @@ pub(crate) struct RunReport {
     usage: Option<UsageReport>,
     quotas_met: Vec<LimitReport>,
     scan: Option<RunScan>,
+    divergence: Vec<DivergenceReport>,
     artifacts: [(); 0],
     job_sha256: Option<String>,
     epoch: Option<String>,
@@ -72,6 +73,18 @@ impl Serialize for RunScan {
         object.serialize_field("verdict", &self.0.verdict)?;
         object.serialize_field("findings", &self.0.findings.iter().map(FindingJson::from).collect::<Vec<_>>())?;
         object.end()
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DivergenceReport {
+    path: String,
+    access: &'static str,
+}
+
+impl From<Divergence> for DivergenceReport {
+    fn from(divergence: Divergence) -> Self {
+        Self { path: divergence.path, access: if divergence.write { "write" } else { "read" } }
     }
 }
 
@@ -125,6 +138,7 @@ impl RunReport {
             stdout_truncated,
             stderr_truncated,
             usage: Some(outcome.usage.into()),
+            divergence: outcome.divergence.into_iter().map(Into::into).collect(),
             quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
@@ -184,6 +198,7 @@ impl RunReport {
             usage: None,
             quotas_met: Vec::new(),
             scan: None,
+            divergence: Vec::new(),
             artifacts: [],
             job_sha256: None,
             epoch: None,
@@ -353,7 +368,7 @@ mod tests {
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
-                r#""scan":null,"artifacts":[],"#,
+                r#""scan":null,"divergence":[],"artifacts":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,

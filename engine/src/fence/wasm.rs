@@ -225,10 +225,12 @@ pub(crate) async fn run(
         stdin_end: world.stdin_end,
     }
     .digest();
+    let divergence = scan.divergence(world.touched);
     let quotas_met = quotas_met(&limits, world.refused, end.memory_refused, &status);
     Ok(Outcome {
         status,
         quotas_met,
+        divergence,
         stdout: Captured { bytes: world.stdout, truncated: world.stdout_truncated },
         stderr: Captured { bytes: world.stderr, truncated: world.stderr_truncated },
         usage: Usage {
@@ -280,6 +282,7 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         stderr: Captured::default(),
         usage: Usage::default(),
         quotas_met: Vec::new(),
+        divergence: Vec::new(),
         job_sha256,
         epoch,
         seed,

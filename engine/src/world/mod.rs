@@ -29,6 +29,7 @@ mod startup;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod tree;
 
 use std::fs::File;
@@ -50,6 +51,7 @@ use output_buffers::OutputBuffers;
 use random::Random;
 use startup::Strings;
 use streams::{Input, Output};
+use touched::Touched;
 use tree::{Spot, Tree, Where};
 
 use crate::stream::{OutputSink, Stdin};
@@ -90,6 +92,7 @@ pub(crate) struct World {
     descriptors: Descriptors,
     /// When the poll that waits now began. Its guest is suspended, so there is one at most.
     poll_began: Option<Instant>,
+    touched: Touched,
 }
 
 /// What is left of a World when its run is over.
@@ -107,6 +110,9 @@ pub(crate) struct WorldEnd {
     pub(crate) output_bytes: u64,
     /// Bytes the script tried to write to both streams; more than `output_bytes` when they were cut.
     pub(crate) output_attempted: u64,
+    /// Paths outside the folders every run has that the script opened or changed, or tried to; true if it was to change
+    /// something. At most 64.
+    pub(crate) touched: Vec<(String, bool)>,
     /// Files the script made, wrote or resized; each counts once.
     pub(crate) files_written: u64,
     /// Most files, directories and links of the script's at one time.
@@ -219,6 +225,7 @@ impl World {
             tree,
             descriptors: Descriptors::new(config.quotas.descriptors),
             poll_began: None,
+            touched: Touched::default(),
         })
     }
 
@@ -301,6 +308,7 @@ impl World {
             stderr_truncated: stderr.truncated,
             output_bytes,
             output_attempted,
+            touched: self.touched.into_paths(),
             files_written: self.tree.ledger.files_written(),
             files_peak: self.tree.ledger.names_peak(),
             descriptors_peak: self.descriptors.peak(),

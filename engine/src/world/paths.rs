@@ -3,7 +3,7 @@
 use super::abi::{self, Errno, LOOKUP_FOLLOW, fdflags, holds, oflags, rights};
 use super::descriptors::{Descriptor, Target};
 use super::host::{HostId, HostKind, HostPlace};
-use super::tree::{Device, Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place, Spot, Tree, Where};
+use super::tree::{Device, Kind, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId, Place, ROOT, Spot, Tree, Where};
 use super::{Fault, World};
 
 /// Reads a path.
@@ -51,7 +51,13 @@ impl World {
     /// Where a path in guest memory leads.
     fn place(&mut self, mem: &[u8], fd: u32, right: u64, at: (u32, u32), follow: bool) -> Result<Where, Errno> {
         let base = self.base(fd, right)?;
-        self.tree.resolve(&base, path(mem, at.0, at.1, MAX_PATH_BYTES)?, follow)
+        let path = path(mem, at.0, at.1, MAX_PATH_BYTES)?;
+        // Looking at what is there is not remembered; opening is, by what it is opened for.
+        let only_looks = matches!(right, rights::PATH_OPEN | rights::PATH_FILESTAT_GET | rights::PATH_READLINK);
+        if !only_looks && base == Spot::Node(ROOT) {
+            self.touched.note(path, true);
+        }
+        self.tree.resolve(&base, path, follow)
     }
 
     pub(crate) fn path_create_directory(
@@ -181,6 +187,11 @@ impl World {
             return Err(errno.into());
         }
         let follow = follows(dir_flags)? && !(create && exclusive);
+        if self.base(fd, rights::PATH_OPEN)? == Spot::Node(ROOT)
+            && let Ok(path) = self::path(mem, path, path_len, MAX_PATH_BYTES)
+        {
+            self.touched.note(path, write || create || truncate);
+        }
         let place = self.place(mem, fd, rights::PATH_OPEN, (path, path_len), follow)?;
         let through = self.descriptors.get(fd)?;
         let (through, inheriting) = (through.base, through.inheriting);

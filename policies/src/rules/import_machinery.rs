@@ -1,6 +1,6 @@
 //! `import-machinery`: changing what an import means.
 
-use super::{Rule, Symbol};
+use super::{Rule, Symbol, Trigger};
 use crate::Severity;
 
 pub(crate) static RULE: Rule = Rule {
@@ -14,8 +14,79 @@ pub(crate) static RULE: Rule = Rule {
     javascript: JAVASCRIPT,
 };
 
-const PYTHON: &[Symbol] = &[];
+const PYTHON: &[Symbol] = &[
+    Symbol { path: "imp", trigger: Trigger::Imported, does: "loads code in other ways than by import statements" },
+    Symbol { path: "zipimport", trigger: Trigger::Imported, does: "loads code in other ways than by import statements" },
+    Symbol { path: "importlib.util.spec_from_file_location", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.util.spec_from_loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.util.module_from_spec", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.util.LazyLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.SourceFileLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.SourcelessFileLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.FileFinder", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.PathFinder", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.BuiltinImporter", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.FrozenImporter", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.machinery.ModuleSpec", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.abc.Loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.abc.MetaPathFinder", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.abc.SourceLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.abc.InspectLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib._bootstrap*", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "importlib.find_loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.find_loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.get_loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.get_importer", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.ImpImporter", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.ImpLoader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "sys.meta_path", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "sys.path_hooks", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "sys.path_importer_cache", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "__loader__", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "__spec__.loader", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "imp.load_source", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "builtins.reload", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkg_resources.load_entry_point", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "modulefinder.ModuleFinder", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pydoc.locate", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pydoc.importfile", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "pkgutil.resolve_name", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "logging.config._resolve", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "unittest.mock._importer", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "unittest.mock._dot_lookup", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+    Symbol { path: "test.support.import_helper.*", trigger: Trigger::Named, does: "loads code in other ways than by an import statement" },
+];
 
 // Below: the same in JavaScript and TypeScript.
 
-const JAVASCRIPT: &[Symbol] = &[];
+const JAVASCRIPT: &[Symbol] = &[
+    Symbol { path: "require.cache*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "require.extensions*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._cache*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._extensions*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._load", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._resolveFilename*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._findPath", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._pathCache*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.prototype.require*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.prototype._compile", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.globalPaths*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "module.paths*", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.registerHooks", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.register", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._initPaths", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module._preloadModules", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.wrap", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "Module.wrapper", trigger: super::Trigger::Named, does: "changes or reads what modules there are" },
+    Symbol { path: "process.getBuiltinModule", trigger: super::Trigger::Called, does: "loads a module past `require`" },
+    Symbol { path: "Module.require", trigger: super::Trigger::Called, does: "loads a module past `require`" },
+    Symbol { path: "importScripts", trigger: super::Trigger::Called, does: "loads code from elsewhere" },
+    Symbol { path: "proxyquire", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "rewire", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "mock-require", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "require-hacker", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "import-fresh", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "decache", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "require-in-the-middle", trigger: super::Trigger::Imported, does: "changes what an import means" },
+    Symbol { path: "import-in-the-middle", trigger: super::Trigger::Imported, does: "changes what an import means" },
+];

@@ -18,4 +18,7 @@ const PYTHON: &[Symbol] = &[];
 
 // Below: the same in JavaScript and TypeScript.
 
-const JAVASCRIPT: &[Symbol] = &[];
+const JAVASCRIPT: &[Symbol] = &[
+    Symbol { path: "CoinHive*", trigger: super::Trigger::Named, does: "is a miner of coins" },
+    Symbol { path: "CoinImp*", trigger: super::Trigger::Named, does: "is a miner of coins" },
+];

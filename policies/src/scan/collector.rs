@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{MOST_FINDINGS, Report, SourceLanguage};
 use crate::rules::{self, Rule};
-use crate::{CustomRule, Finding, Need, NeedKind, Policy, Span, Verdict};
+use crate::{CustomRule, Finding, Need, NeedKind, Policy, Severity, Span, Verdict};
 
 /// Findings and needs of one source.
 pub(crate) struct Collector<'a> {
@@ -37,8 +37,13 @@ impl<'a> Collector<'a> {
 
     /// Reports a finding of that rule; `message` says in one line what the script does there.
     pub(crate) fn report(&mut self, rule: &'static Rule, range: Range<usize>, message: &str) {
+        self.report_as(rule, rule.severity, range, message);
+    }
+
+    /// Reports a finding of that rule that is worse or less bad than its others.
+    pub(crate) fn report_as(&mut self, rule: &'static Rule, severity: Severity, range: Range<usize>, message: &str) {
         let span = self.span(range);
-        self.push(Cow::Borrowed(rule.id), rule.severity, rule.advice, span, message);
+        self.push(Cow::Borrowed(rule.id), severity, rule.advice, span, message);
     }
 
     /// Reports a finding of a custom rule.
@@ -66,7 +71,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn push(&mut self, rule: Cow<'static, str>, own: crate::Severity, advice: &str, span: Span, message: &str) {
+    fn push(&mut self, rule: Cow<'static, str>, own: Severity, advice: &str, span: Span, message: &str) {
         let Some(severity) = self.policy.severity(&rule, own) else { return };
         if self.findings.len() >= MOST_FINDINGS {
             self.dropped += 1;

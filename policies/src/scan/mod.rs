@@ -99,10 +99,11 @@ impl Scanner {
 
     fn scan_source(&self, source: &Source, script: &Script<'_>, collector: &mut Collector<'_>) {
         collector.set_text(source.text());
-        if source.text().len() as u64 > LARGEST_SOURCE {
+        let largest = collector.policy().scan_limits.source_bytes;
+        if source.text().len() as u64 > largest {
             collector.report_at_start(
                 rules::oversized_source,
-                &format!("the source is longer than {}", crate::format_size(LARGEST_SOURCE)),
+                &format!("the source is longer than {}", crate::format_size(largest)),
             );
             return;
         }

@@ -1,0 +1,38 @@
+//! Finds the names that the rules report.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::rules::{RULES, Rule, Symbol};
+
+struct Index {
+    exact: HashMap<&'static str, Vec<(&'static Rule, &'static Symbol)>>,
+    /// Beginnings, by their first character.
+    beginnings: Vec<(&'static str, &'static Rule, &'static Symbol)>,
+}
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let mut index = Index { exact: HashMap::new(), beginnings: Vec::new() };
+    for rule in RULES {
+        for symbol in rule.javascript {
+            match symbol.path.strip_suffix('*') {
+                Some(beginning) => index.beginnings.push((beginning, rule, symbol)),
+                None => index.exact.entry(symbol.path).or_default().push((rule, symbol)),
+            }
+        }
+    }
+    index
+});
+
+/// What the rules say about a path.
+pub(super) fn find(path: &str) -> Vec<(&'static Rule, &'static Symbol)> {
+    let index = &*INDEX;
+    let mut found = index.exact.get(path).cloned().unwrap_or_default();
+    // An exact entry goes before one for all names that begin alike.
+    for (beginning, rule, symbol) in &index.beginnings {
+        if path.starts_with(beginning) && !found.iter().any(|(other, _)| other.id == rule.id) {
+            found.push((rule, symbol));
+        }
+    }
+    found
+}

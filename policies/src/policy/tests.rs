@@ -1,0 +1,905 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::resolve::memory::{Documents, ceiling};
+use super::*;
+use crate::fuzzing::{more, written};
+use crate::rules::RULES;
+
+fn preset(name: &str) -> Policy {
+    Policy::preset(name).unwrap()
+}
+
+fn documents(files: &[(&str, &str)]) -> Documents {
+    Documents(files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect())
+}
+
+/// The policy of a file that holds this text, in `/p`.
+fn policy(text: &str) -> Result<Policy, PolicyError> {
+    documents(&[("/p/mine.yaml", text)]).policy("/p/mine.yaml")
+}
+
+fn problems(result: Result<Policy, PolicyError>) -> Vec<Problem> {
+    match result {
+        Err(PolicyError::Invalid { problems, .. }) => problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn only_problem(result: Result<Policy, PolicyError>) -> (ProblemKind, (u32, u32), String, String) {
+    let mut problems = problems(result);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let Problem { kind, line, column, message, hint, .. } = problems.remove(0);
+    (kind, (line, column), message, hint.unwrap_or_default())
+}
+
+#[test]
+fn presets_have_the_documented_limits() {
+    let row = |name: &str| {
+        let policy = preset(name);
+        assert_eq!(policy.name, name);
+        assert!(!policy.description.is_empty());
+        assert_eq!(policy.scan_limits.source_bytes, 1 << 20);
+        assert_eq!(policy.grants, Grants::default());
+        let l = policy.limits;
+        (l.wall_time.as_secs(), l.fuel, l.memory >> 20, l.output >> 20, l.bytes_written >> 20, l.files, l.descriptors)
+    };
+    assert_eq!(row("strict"), (5, Some(100_000_000_000), 128, 1, 16, 100, 32));
+    assert_eq!(row("moderate"), (30, Some(1_000_000_000_000), 512, 16, 256, 1_000, 128));
+    assert_eq!(row("permissive"), (300, None, 2048, 64, 2048, 10_000, 256));
+}
+
+#[test]
+fn moderate_is_the_default() {
+    assert_eq!(preset(DEFAULT_POLICY).limits, Limits::default());
+    assert_eq!(DEFAULT_POLICY, "moderate");
+}
+
+#[test]
+fn a_stricter_preset_never_allows_more() {
+    let presets: Vec<Policy> = PRESETS.iter().map(|(name, _)| preset(name)).collect();
+    for pair in presets.windows(2) {
+        let [stricter, milder] = pair else { panic!() };
+        assert_eq!(more(milder, stricter), None);
+        // And it is stricter in everything that tells them apart.
+        assert!(more(stricter, milder).is_some());
+    }
+    for policy in &presets {
+        assert_eq!(more(policy, policy), None);
+        written(policy);
+        let of = |severity: Severity| policy.effect("dynamic-code", severity);
+        assert!(of(Severity::Error) >= of(Severity::Warning) && of(Severity::Error) >= of(Severity::Unprovable));
+    }
+    let effects = |name: &str| {
+        let policy = preset(name);
+        [Severity::Error, Severity::Warning, Severity::Unprovable].map(|s| policy.effect("dynamic-code", s))
+    };
+    assert_eq!(effects("strict"), [Verdict::Deny; 3]);
+    assert_eq!(effects("moderate"), [Verdict::Deny, Verdict::Warn, Verdict::Warn]);
+    assert_eq!(effects("permissive"), [Verdict::Warn; 3]);
+    let modes = PRESETS.map(|(name, _)| preset(name).scan);
+    assert_eq!(modes, [ScanMode::Enforce, ScanMode::Enforce, ScanMode::Warn]);
+}
+
+#[test]
+fn a_source_nobody_can_judge_is_denied_wherever_it_is_scanned() {
+    for scan in [ScanMode::Enforce, ScanMode::Warn] {
+        let mut policy = Policy { scan, ..preset("permissive") };
+        let allow = RuleSetting { severity: Some(RuleSeverity::Off), allow: Vec::new() };
+        for rule in FIXED_RULES {
+            assert!(crate::rules::rule(rule).is_some());
+            // No document can say so, and if one could, it would not count.
+            policy.rules.insert(rule.into(), allow.clone());
+            assert_eq!(policy.decision(rule, Severity::Error), Verdict::Deny);
+            assert_eq!(policy.allowed(rule, "a.py", "x"), None);
+        }
+    }
+    for rule in FIXED_RULES {
+        for setting in ["severity: off", "severity: warning", "allow: [{path: '**', reason: r}]"] {
+            let wrong =
+                only_problem(policy(&format!("extends: permissive\nwiden: true\nrules: {{{rule}: {{{setting}}}}}")));
+            assert_eq!(wrong.0, ProblemKind::FixedRule, "{wrong:?}");
+        }
+    }
+    // In the mode `warn` nothing else denies.
+    let warn = Policy { scan: ScanMode::Warn, ..preset("strict") };
+    for rule in RULES.iter().filter(|rule| !FIXED_RULES.contains(&rule.id)) {
+        for severity in [Severity::Error, Severity::Warning, Severity::Unprovable] {
+            assert_eq!(warn.effect(rule.id, severity), Verdict::Warn);
+        }
+    }
+    let off = Policy { scan: ScanMode::Off, ..preset("strict") };
+    assert!(RULES.iter().all(|rule| off.severity(rule.id, rule.severity).is_none()));
+}
+
+#[test]
+fn strict_only_narrows() {
+    let lower = LimitsChange { wall_time: Some(Duration::from_secs(1)), fuel: Some(5), ..Default::default() };
+    let mut strict = preset("strict");
+    strict.apply(&lower).unwrap();
+    assert_eq!((strict.limits.wall_time, strict.limits.fuel), (Duration::from_secs(1), Some(5)));
+    for wider in [
+        LimitsChange { wall_time: Some(Duration::from_secs(60)), ..Default::default() },
+        LimitsChange { fuel: Some(u64::MAX), ..Default::default() },
+        LimitsChange { memory: Some(1 << 30), ..Default::default() },
+        LimitsChange { output: Some(1 << 30), ..Default::default() },
+        LimitsChange { bytes_written: Some(1 << 30), ..Default::default() },
+    ] {
+        let mut strict = preset("strict");
+        let before = strict.clone();
+        assert!(matches!(strict.apply(&wider), Err(PolicyError::Widens { .. })), "{wider:?}");
+        assert_eq!(strict, before);
+        preset("moderate").apply(&wider).unwrap();
+    }
+    let memory = LimitsChange { memory: Some(1 << 30), ..Default::default() };
+    assert_eq!(
+        preset("strict").apply(&memory).unwrap_err().to_string(),
+        "policy `strict` allows memory up to 128MiB, and 1GiB was asked for; it can only be lowered"
+    );
+    assert!(strict.check_live().is_err());
+    preset("moderate").check_live().unwrap();
+}
+
+#[test]
+fn flags_set_what_the_policy_lets_them_set() {
+    let mut some = policy("extends: moderate\noverridable: [memory, read]\n").unwrap();
+    some.apply(&LimitsChange { memory: Some(1 << 31), ..Default::default() }).unwrap();
+    assert_eq!(some.limits.memory, 1 << 31);
+    let output = LimitsChange { output: Some(1 << 31), ..Default::default() };
+    assert!(matches!(some.apply(&output), Err(PolicyError::Widens { limit: "output", .. })));
+    some.apply(&LimitsChange { output: Some(1), ..Default::default() }).unwrap();
+    let grant = || vec![FileGrant { host: "/h/data".into(), guest: None }];
+    some.grant_files(grant(), false).unwrap();
+    assert!(some.grants_path("/data/x", false) && !some.grants_path("/data/x", true));
+    let refused = some.grant_files(grant(), true).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "policy `mine` does not allow flags to grant writing of files, and `--write` was given"
+    );
+    assert!(some.grant_env([("A".into(), "b".into())]).is_err());
+    assert!(some.check_grant("--language").is_err() && some.check_grant("--net").is_err());
+    let all = preset("moderate");
+    assert!(Setting::ALL.iter().all(|setting| all.check_grant(setting.flag()).is_ok()));
+    assert!(all.check_grant("--net").is_ok());
+    let none = preset("strict");
+    assert!(Setting::ALL.iter().all(|setting| none.check_grant(setting.flag()).is_err()));
+    // Granting nothing is not granting.
+    preset("strict").grant_files(Vec::new(), true).unwrap();
+    let mut env = preset("moderate");
+    env.grant_env([("A".into(), "b".into()), ("A".into(), "c".into())]).unwrap();
+    assert_eq!(env.grants.env, BTreeMap::from([("A".to_owned(), "c".to_owned())]));
+}
+
+#[test]
+fn what_is_wrong_has_a_place_and_a_hint() {
+    // (document, kind, line and column, part of the message, part of the hint)
+    let rows: &[(&str, ProblemKind, (u32, u32), &str, &str)] = &[
+        ("extends: moderate\nlimit: {}\n", ProblemKind::UnknownKey, (2, 1), "`limit`", "did you mean `limits`?"),
+        ("extends: moderate\nlimits:\n  memmory: 1MiB\n", ProblemKind::UnknownKey, (3, 3), "`memmory`", "`memory`"),
+        ("extends: moderate\ngrants:\n  zzzzzzz: []\n", ProblemKind::UnknownKey, (3, 3), "`zzzzzzz`", "`read`"),
+        ("extends: moderate\nscan: enforced\n", ProblemKind::InvalidValue, (2, 7), "`enforced`", "`enforce`"),
+        ("extends: moderate\noverridable: nothing\n", ProblemKind::InvalidValue, (2, 14), "`nothing`", "`none`"),
+        ("extends: moderate\noverridable: [memry]\n", ProblemKind::InvalidValue, (2, 15), "`memry`", "`memory`"),
+        ("extends: moderate\nlimits: {memory: 128}\n", ProblemKind::InvalidValue, (2, 18), "`128` has no unit", ""),
+        ("extends: moderate\nlimits: {memory: 5GiB}\n", ProblemKind::InvalidValue, (2, 18), "at most 4GiB", ""),
+        ("extends: moderate\nlimits:\n  files: many\n", ProblemKind::Syntax, (3, 10), "u64", ""),
+        ("extends: moderate\nlimits:\n", ProblemKind::Syntax, (2, 7), "mapping", ""),
+        ("extends: moderate\nlive: yes\n", ProblemKind::Syntax, (2, 7), "boolean", ""),
+        ("extends: moderate\nlive: true\nlive: true\n", ProblemKind::Syntax, (3, 1), "`live`", ""),
+        ("extends: \"moderate\n", ProblemKind::Syntax, (1, 10), "quote", ""),
+        ("extends: moderate\n--- \nlive: true\n", ProblemKind::Syntax, (3, 1), "documents", ""),
+        ("- a\n", ProblemKind::Syntax, (1, 1), "mapping", ""),
+        ("<<: {live: true}\n", ProblemKind::Syntax, (1, 1), "merge keys", ""),
+        ("live: true\n", ProblemKind::MissingKey, (1, 1), "`scan`", "`extends: moderate`"),
+        ("", ProblemKind::MissingKey, (1, 1), "`limits.descriptors` are missing", "`extends: moderate`"),
+        ("extends: modrate\n", ProblemKind::Extends, (1, 10), "`modrate`", "`moderate`"),
+        ("extends: other\n", ProblemKind::Extends, (1, 10), "`other`", "`./base.yaml`"),
+        ("extends: https://x.org/p.yaml\n", ProblemKind::Extends, (1, 10), "URL", "file"),
+        ("extends: ./none.yaml\n", ProblemKind::Extends, (1, 10), "no such file", ""),
+        ("extends: ./mine.yaml\n", ProblemKind::Extends, (1, 10), "itself", ""),
+        ("name: strict\nextends: strict\n", ProblemKind::InvalidValue, (1, 7), "preset", ""),
+        ("name: a b\nextends: strict\n", ProblemKind::InvalidValue, (1, 7), "letters", ""),
+        (
+            "extends: strict\nrules:\n  dynamic-cod: {}\n",
+            ProblemKind::UnknownRule,
+            (3, 3),
+            "`dynamic-cod`",
+            "`dynamic-code`",
+        ),
+        (
+            "extends: strict\nrules:\n  dynamic_code: {}\n",
+            ProblemKind::UnknownRule,
+            (3, 3),
+            "`dynamic_code`",
+            "`dynamic-code`",
+        ),
+        (
+            "extends: strict\ngrants: {net: [a.org]}\n",
+            ProblemKind::Unavailable,
+            (2, 16),
+            "`net` is not available",
+            "leave `net`",
+        ),
+        ("extends: strict\ngrants: {secrets: {A: b}}\n", ProblemKind::Unavailable, (2, 20), "`secrets`", ""),
+        ("extends: strict\ngrants: {packages: [numpy]}\n", ProblemKind::Unavailable, (2, 21), "`packages`", ""),
+        ("extends: strict\ngrants: {tools: {A: b}}\n", ProblemKind::Unavailable, (2, 18), "`tools`", ""),
+        ("extends: strict\nwiden: true\ngrants: {read: ['']}\n", ProblemKind::InvalidValue, (3, 17), "HOST", ""),
+        ("extends: strict\nwiden: true\ngrants: {read: [/]}\n", ProblemKind::InvalidValue, (3, 17), "HOST:GUEST", ""),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: ['/a:/dev/x']}\n",
+            ProblemKind::InvalidValue,
+            (3, 17),
+            "`/dev`",
+            "",
+        ),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: ['/a:/x/../y']}\n",
+            ProblemKind::InvalidValue,
+            (3, 17),
+            "`..`",
+            "",
+        ),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: [{host: /a, guest: b}]}\n",
+            ProblemKind::InvalidValue,
+            (3, 17),
+            "absolute",
+            "",
+        ),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: [{guest: /a}]}\n",
+            ProblemKind::MissingKey,
+            (3, 17),
+            "`host`",
+            "",
+        ),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: [{hots: /a}]}\n",
+            ProblemKind::UnknownKey,
+            (3, 18),
+            "`hots`",
+            "`host`",
+        ),
+        (
+            "extends: strict\nwiden: true\ngrants: {read: ['/a:/d'], write: ['/b:/d/']}\n",
+            ProblemKind::InvalidValue,
+            (3, 17),
+            "two things",
+            "",
+        ),
+        ("extends: strict\nwiden: true\ngrants: {env: {'A=B': c}}\n", ProblemKind::InvalidValue, (3, 16), "`A=B`", ""),
+    ];
+    let mut wrong = Vec::new();
+    for (text, kind, place, message, hint) in rows {
+        let found = only_problem(policy(text));
+        let fits = (found.0, found.1) == (*kind, *place) && found.2.contains(message) && found.3.contains(hint);
+        if !fits {
+            wrong.push(format!("{text}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let error = policy("extends: strict\nlimits: {memmory: 1}\n").unwrap_err().to_string();
+    assert_eq!(error, "policy `mine` cannot be used: /p/mine.yaml:2:10: unknown key `memmory`");
+}
+
+#[test]
+fn allow_lists_say_what_and_why() {
+    let entry =
+        |entry: &str| format!("extends: moderate\nwiden: true\nrules:\n  dynamic-code:\n    allow:\n      - {entry}\n");
+    for (text, kind, message) in [
+        ("{path: a.py}", ProblemKind::MissingKey, "`reason`"),
+        ("{path: a.py, reason: ' '}", ProblemKind::MissingKey, "`reason`"),
+        ("{reason: r}", ProblemKind::MissingKey, "none of `path`"),
+        ("{path: '', reason: r}", ProblemKind::InvalidValue, "empty"),
+        ("{path: 'a[', reason: r}", ProblemKind::InvalidValue, "glob"),
+        ("{regex: 'a(', reason: r}", ProblemKind::InvalidValue, "unclosed group"),
+        ("{regex: '(\\w{100}){100}', reason: r}", ProblemKind::InvalidValue, "too large"),
+        ("{match: x, reason: r, expires: tomorrow}", ProblemKind::InvalidValue, "not a date"),
+        ("{match: x, reason: r, expires: 2026-02-30}", ProblemKind::InvalidValue, "not a date"),
+        ("{match: x, reason: \"a\\u202e\\e\"}", ProblemKind::InvalidValue, "control character"),
+    ] {
+        let found = only_problem(policy(&entry(text)));
+        assert!(found.0 == kind && found.2.contains(message), "{text}: {found:?}");
+        assert_eq!(found.1.0, 6, "{text}: {found:?}");
+    }
+    let allowed = |text: &str, path: &str, line: &str| {
+        policy(&entry(text)).unwrap().allowed("dynamic-code", path, line).map(str::to_owned)
+    };
+    let yes = Some("r".to_owned());
+    for (text, path, line, passes) in [
+        ("{path: 'tests/*.py', reason: r}", "tests/a.py", "", true),
+        ("{path: 'tests/*.py', reason: r}", "./tests/a.py", "", true),
+        ("{path: './tests/*.py', reason: r}", "tests/a.py", "", true),
+        ("{path: 'tests/*.py', reason: r}", "tests/b/a.py", "", false),
+        ("{path: 'tests/*.py', reason: r}", "x/tests/a.py", "", false),
+        ("{path: 'tests/**', reason: r}", "tests/b/a.py", "", true),
+        ("{match: 'eval(', reason: r}", "a.py", "x = eval(y)", true),
+        ("{match: 'eval(', reason: r}", "a.py", "x = exec(y)", false),
+        ("{match: 'e.al(', reason: r}", "a.py", "x = eval(y)", false),
+        ("{regex: '\\beval\\(\\w+\\)$', reason: r}", "a.py", "x = eval(y)", true),
+        ("{regex: '^eval', reason: r}", "a.py", "x = eval(y)", false),
+        ("{path: a.py, match: eval, reason: r}", "a.py", "exec", false),
+        ("{path: a.py, match: eval, reason: r}", "b.py", "eval", false),
+        ("{path: a.py, match: eval, reason: r}", "a.py", "eval", true),
+    ] {
+        assert_eq!(allowed(text, path, line), yes.clone().filter(|_| passes), "{text} {path} {line}");
+    }
+    assert_eq!(policy(&entry("{match: eval, reason: r}")).unwrap().allowed("spawn-process", "a.py", "eval"), None);
+}
+
+#[test]
+fn an_entry_counts_through_its_last_day() {
+    let text = "extends: moderate\nwiden: true\nrules: {dynamic-code: {allow: [{match: x, reason: r, expires: 2026-12-31}]}}\n";
+    let files = documents(&[("/p/mine.yaml", text), ("/p/child.yaml", "extends: ./base.yaml")]);
+    let on = |year, month, day| files.policy_on("/p/mine.yaml", jiff::civil::date(year, month, day)).unwrap();
+    for (policy, counts) in [(on(2026, 12, 30), true), (on(2026, 12, 31), true), (on(2027, 1, 1), false)] {
+        assert_eq!(policy.allowed("dynamic-code", "a.py", "x").is_some(), counts);
+        let told = Expired { rule: "dynamic-code".into(), reason: "r".into(), expires: "2026-12-31".into() };
+        assert_eq!(policy.expired, if counts { vec![] } else { vec![told] });
+        written(&policy);
+    }
+    assert_ne!(on(2026, 12, 31).sha256(), on(2027, 1, 1).sha256());
+    assert_eq!(on(2027, 1, 1).sha256(), preset("moderate").sha256());
+}
+
+#[test]
+fn a_child_overrides_what_it_names_and_inherits_the_rest() {
+    let base = "extends: moderate\nlimits: {memory: 256MiB, output: 1MiB}\nrules:\n  dynamic-code: {severity: error}\n  file-access: {severity: error}\n";
+    let child = "extends: ./base.yaml\ndescription: the child\nlimits: {memory: 128MiB}\nrules: {file-access: {}}\n";
+    let files = documents(&[("/p/base.yaml", base), ("/p/child.yaml", child)]);
+    let policy = files.policy("/p/child.yaml").unwrap();
+    assert_eq!((policy.name.as_str(), policy.description.as_str()), ("child", "the child"));
+    assert_eq!((policy.limits.memory, policy.limits.output, policy.limits.files), (128 << 20, 1 << 20, 1_000));
+    assert_eq!(policy.rules["dynamic-code"].severity, Some(RuleSeverity::Error));
+    assert_eq!(policy.rules["file-access"].severity, Some(RuleSeverity::Error));
+    // The flags come last.
+    let mut policy = policy;
+    policy.apply(&LimitsChange { memory: Some(1 << 30), ..Default::default() }).unwrap();
+    assert_eq!((policy.limits.memory, policy.limits.output), (1 << 30, 1 << 20));
+    assert_eq!(files.policy("/p/base.yaml").unwrap().description, "");
+}
+
+#[test]
+fn widening_is_refused_with_its_place() {
+    let rows: &[(&str, (u32, u32), &str)] = &[
+        ("overridable: [memory]\n", (2, 14), "`memory`"),
+        ("live: true\n", (2, 7), "live runs"),
+        ("scan: warn\n", (2, 7), "`scan: warn` is milder than `enforce` of `strict`"),
+        ("findings: {warning: warn}\n", (2, 21), "`warning: warn` is milder than `deny`"),
+        ("rules: {dynamic-code: {severity: off}}\n", (2, 34), "`dynamic-code` would lead to `allow`"),
+        ("rules: {file-access: {allow: [{path: a.py, reason: r}]}}\n", (2, 31), "`file-access`"),
+        ("scan_limits: {source_bytes: 2MiB}\n", (2, 29), "`source_bytes: 2MiB` is more than `1MiB`"),
+        ("limits: {fuel: none}\n", (2, 16), "`fuel: none` is more than `100G`"),
+        ("limits: {fuel: 1T}\n", (2, 16), "`fuel: 1T` is more than `100G`"),
+        ("limits: {wall_time: 6s}\n", (2, 21), "`wall_time: 6s` is more than `5s`"),
+        ("limits: {memory: 129MiB}\n", (2, 18), "`memory: 129MiB`"),
+        ("limits: {output: 2MiB}\n", (2, 18), "`output: 2MiB`"),
+        ("limits: {bytes_written: 17MiB}\n", (2, 25), "`bytes_written: 17MiB`"),
+        ("limits: {files: 101}\n", (2, 17), "`files: 101` is more than `100`"),
+        ("limits: {descriptors: 33}\n", (2, 23), "`descriptors: 33`"),
+        ("grants: {read: [data]}\n", (2, 17), "reading `/p/data` at `/data`"),
+        ("grants: {write: [data]}\n", (2, 18), "writing `/p/data` at `/data`"),
+        ("grants: {env: {A: b}}\n", (2, 16), "`A`"),
+    ];
+    for (text, place, message) in rows {
+        let narrow = policy(&format!("extends: strict\n{text}"));
+        let (kind, found, told, hint) = only_problem(narrow);
+        assert_eq!((kind, found), (ProblemKind::Widens, *place), "{text}: {told}");
+        assert!(told.contains(message) && hint.contains("widen: true"), "{text}: {told} {hint}");
+        let wide = policy(&format!("extends: strict\nwiden: true\n{text}")).unwrap();
+        assert!(more(&preset("strict"), &wide).is_some(), "{text}");
+        // In a file that is only extended it does not count.
+        let base = format!("extends: strict\nwiden: true\n{text}");
+        let files = documents(&[("/p/base.yaml", &base), ("/p/mine.yaml", "extends: ./base.yaml\nwiden: true\n")]);
+        let (kind, _, _, hint) = only_problem(files.policy("/p/mine.yaml"));
+        assert_eq!(kind, ProblemKind::Widens);
+        assert!(hint.contains("named on the command line"), "{hint}");
+    }
+    // All of it is told at once, in order.
+    let all = problems(policy("extends: strict\nlive: true\nlimits:\n  memory: 1GiB\n  files: 1\n  output: 1GiB\n"));
+    assert_eq!(all.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 4, 6]);
+}
+
+#[test]
+fn grants_of_a_child_lie_within_those_of_its_parent() {
+    let base = "extends: moderate\nwiden: true\ngrants: {read: ['/h/r:/r', '/h/w/keep:/w/keep'], write: ['/h/w:/w']}\n";
+    let rows: &[(&str, bool)] = &[
+        ("{read: []}", false),
+        ("{write: []}", true),
+        ("{read: [], write: []}", true),
+        ("{read: ['/h/r:/r'], write: []}", true),
+        ("{read: ['/h/r/x:/r/x'], write: []}", true),
+        ("{read: ['/h/r/x:/x'], write: []}", false),
+        ("{read: ['/h:/r'], write: []}", false),
+        ("{read: ['/h/rr:/rr'], write: []}", false),
+        ("{read: ['/h/r/../s:/r'], write: []}", false),
+        ("{write: ['/h/r:/r'], read: []}", false),
+        ("{read: ['/h/w:/w'], write: []}", true),
+        ("{read: ['/h/w/a:/w/a', '/h/w/keep:/w/keep'], write: []}", true),
+        ("{write: ['/h/w/a:/w/a']}", true),
+        // What the parent keeps from being written stays so.
+        ("{write: ['/h/w/keep:/w/keep'], read: []}", false),
+        ("{write: ['/h/w:/w'], read: []}", false),
+        ("{write: ['/h/w:/w'], read: ['/h/w/keep:/w/keep']}", true),
+    ];
+    for (grants, fits) in rows {
+        let files = documents(&[
+            ("/p/base.yaml", base),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {grants}\n")),
+        ]);
+        // The base widens `moderate`, which it may only where it is called itself.
+        let base = files.policy("/p/base.yaml").unwrap();
+        let complete = format!("{}\n", base.to_yaml());
+        let files = documents(&[
+            ("/p/base.yaml", &complete),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {grants}\n")),
+        ]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), *fits, "{grants}: {result:?}");
+        if let Ok(policy) = result {
+            assert_eq!(more(&base, &policy), None, "{grants}");
+        } else {
+            assert!(problems(result).iter().all(|problem| problem.kind == ProblemKind::Widens));
+        }
+    }
+    let hint = |grants: &str| {
+        let base = "{read: ['/h/r:/r', '/h/w/keep:/w/keep'], write: ['/h/w:/w']}";
+        let complete = policy(&format!("extends: moderate\nwiden: true\ngrants: {base}\n")).unwrap().to_yaml();
+        let files = documents(&[
+            ("/p/base.yaml", &complete),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {grants}\n")),
+        ]);
+        problems(files.policy("/p/mine.yaml")).remove(0).hint.unwrap()
+    };
+    assert!(
+        hint("{read: ['/h/r/x'], write: []}").ends_with("write `/h/r/x:/r/x`"),
+        "{}",
+        hint("{read: ['/h/r/x'], write: []}")
+    );
+    assert_eq!(hint("{read: []}"), "keep `/h/w/keep:/w/keep` below `read`");
+}
+
+#[test]
+fn a_grant_says_which_paths_of_the_script_it_covers() {
+    let policy = policy("extends: moderate\nwiden: true\ngrants:\n  read: [data, '/h/all:/w/keep', {host: ~/notes, guest: /home/script/notes}]\n  write: ['../out:/w']\n").unwrap();
+    let hosts: Vec<&Path> = policy.grants.read.iter().chain(&policy.grants.write).map(|g| g.host.as_path()).collect();
+    assert_eq!(hosts, ["/p/data", "/h/all", "/home/user/notes", "/out"].map(Path::new));
+    for (path, read, write) in [
+        ("/data", true, false),
+        ("/data/", true, false),
+        ("/data/a/b.csv", true, false),
+        ("/data/../etc/passwd", false, false),
+        ("//data/./a", true, false),
+        ("/database", false, false),
+        ("data", false, false),
+        ("notes/a", true, false),
+        ("./notes", true, false),
+        ("../../data/x", true, false),
+        ("/w/a", true, true),
+        ("/w/keep", true, false),
+        ("/w/keep/a", true, false),
+        ("/w/keep/../a", true, true),
+        ("/", false, false),
+        ("", false, false),
+        ("/../../data", true, false),
+    ] {
+        assert_eq!((policy.grants_path(path, false), policy.grants_path(path, true)), (read, write), "{path}");
+    }
+    let root = self::policy("extends: moderate\nwiden: true\ngrants: {read: ['/h:/']}\n").unwrap();
+    assert!(root.grants_path("/", false) && root.grants_path("/etc/x", false) && !root.grants_path("/etc/x", true));
+}
+
+#[test]
+fn extending_goes_four_steps_and_not_in_a_circle() {
+    let chain = |steps: usize| {
+        let mut files: Vec<(String, String)> =
+            (0..steps).map(|at| (format!("/p/{at}.yaml"), format!("extends: ./{}.yaml\n", at + 1))).collect();
+        files.push((format!("/p/{steps}.yaml"), preset("strict").to_yaml().replace("name: strict", "")));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        documents(&files).policy("/p/0.yaml")
+    };
+    for steps in 0..=4 {
+        assert_eq!(chain(steps).unwrap().limits, preset("strict").limits, "{steps}");
+    }
+    assert!(only_problem(chain(5)).2.contains("4 steps"));
+    let circle = documents(&[
+        ("/p/a.yaml", "extends: ./b.yaml"),
+        ("/p/b.yaml", "extends: ./sub/../c.yaml"),
+        ("/p/c.yaml", "extends: ./b.yaml"),
+    ]);
+    assert!(only_problem(circle.policy("/p/a.yaml")).2.contains("itself"));
+    // What is wrong in a file that is extended is told with that file.
+    let wrong = documents(&[("/p/a.yaml", "extends: ./b.yaml"), ("/p/b.yaml", "extends: strict\nlvie: true")]);
+    assert!(problems(wrong.policy("/p/a.yaml")).remove(0).to_string().starts_with("/p/b.yaml:2:1: unknown key"));
+    // A document without a file extends presets alone.
+    assert!(Policy::parse("x", "extends: strict").is_ok());
+    assert!(only_problem(Policy::parse("x", "extends: /etc/hostname")).2.contains("only presets"));
+    assert!(
+        only_problem(Policy::parse("x", "extends: strict\nwiden: true\ngrants: {read: [a]}"))
+            .2
+            .contains("not absolute")
+    );
+}
+
+#[test]
+fn nothing_is_above_the_ceiling() {
+    let low = ceiling("limits: {memory: 64MiB, fuel: 1G}\nscan: enforce\nfindings: {error: deny}\nlive: false\noverridable: [memory, output, read]\ngrants: {read: [/srv]}\n").unwrap();
+    for (name, _) in PRESETS {
+        let before = preset(name);
+        let mut policy = before.clone();
+        low.lower(&mut policy).unwrap();
+        assert_eq!(more(&before, &policy), None, "{name}");
+        assert_eq!((policy.limits.memory, policy.limits.fuel), (64 << 20, Some(1_000_000_000)));
+        assert_eq!(policy.limits.output, before.limits.output);
+        assert!(!policy.live && policy.scan == ScanMode::Enforce && policy.findings.error == Verdict::Deny);
+        let wide = LimitsChange { memory: Some(65 << 20), ..Default::default() };
+        assert!(policy.clone().apply(&wide).is_err(), "{name}");
+    }
+    let mut wide = policy("extends: permissive\nwiden: true\nlimits: {memory: 4GiB}\nrules: {dynamic-code: {severity: off, allow: [{match: x, reason: r}]}, unprovable: {severity: error}}\n").unwrap();
+    low.lower(&mut wide).unwrap();
+    assert_eq!(wide.rules.keys().collect::<Vec<_>>(), ["unprovable"]);
+    let dynamic = crate::rules::rule("dynamic-code").unwrap();
+    assert!(
+        wide.decision("dynamic-code", dynamic.severity)
+            >= preset("permissive").decision("dynamic-code", dynamic.severity)
+    );
+    assert_eq!(
+        wide.apply(&LimitsChange { memory: Some(65 << 20), ..Default::default() }).unwrap_err().to_string(),
+        "the ceiling `/etc/capibara/ceiling.yaml` allows memory up to 64MiB, and 65MiB was asked for"
+    );
+    wide.apply(&LimitsChange { output: Some(1 << 30), ..Default::default() }).unwrap();
+    let grant = |host: &str| vec![FileGrant { host: host.into(), guest: None }];
+    wide.grant_files(grant("/srv/data"), false).unwrap();
+    let outside = wide.grant_files(grant("/srv/../root"), false).unwrap_err();
+    assert!(outside.to_string().contains("allows read only below `/srv`"), "{outside}");
+    assert!(wide.grant_files(grant("/srv"), true).is_err());
+    let mut granting = policy("extends: permissive\nwiden: true\ngrants: {write: [/root/x]}\n").unwrap();
+    assert!(matches!(low.lower(&mut granting), Err(PolicyError::AboveCeiling { what: "write", .. })));
+    let nothing = ceiling("grants: {read: [], write: []}").unwrap();
+    assert!(nothing.lower(&mut granting).unwrap_err().to_string().contains("allows write nowhere"));
+    // An empty ceiling changes nothing.
+    let mut policy = preset("permissive");
+    ceiling("").unwrap().lower(&mut policy).unwrap();
+    assert_eq!(Policy { ceiling: None, ..policy }, preset("permissive"));
+    for wrong in [
+        "name: x",
+        "extends: strict",
+        "widen: true",
+        "rules: {dynamic-code: {}}",
+        "rules: {}",
+        "grants: {env: {}}",
+        "grants: {read: [a]}",
+        "grants: {read: ['/a:/b']}",
+        "grants: {net: [x]}",
+        "nope: 1",
+    ] {
+        assert!(matches!(ceiling(wrong), Err(PolicyError::Invalid { .. })), "{wrong}");
+    }
+}
+
+#[test]
+fn links_do_not_lead_past_parent_or_ceiling() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("allowed/in")).unwrap();
+    std::fs::create_dir_all(at("secret")).unwrap();
+    std::os::unix::fs::symlink(at("secret"), at("allowed/link")).unwrap();
+    let shown = at("allowed").display().to_string();
+    let complete = format!("extends: moderate\nwiden: true\ngrants: {{read: ['{shown}:/a']}}\n");
+    let folders = PolicyFolders { user: None, home: None, ceiling: at("none.yaml") };
+    std::fs::write(at("wide.yaml"), complete).unwrap();
+    std::fs::write(at("base.yaml"), folders.read(&at("wide.yaml")).unwrap().to_yaml().replace("name: wide", ""))
+        .unwrap();
+    for (name, fits) in [("in", true), ("link", false)] {
+        std::fs::write(
+            at("mine.yaml"),
+            format!("extends: ./base.yaml\ngrants: {{read: ['{shown}/{name}:/a/{name}']}}\n"),
+        )
+        .unwrap();
+        assert_eq!(folders.read(&at("mine.yaml")).is_ok(), fits, "{name}");
+    }
+    let low = ceiling(&format!("grants: {{read: ['{shown}']}}")).unwrap();
+    let grant = |name: &str| vec![FileGrant { host: at(name), guest: None }];
+    let mut policy = preset("moderate");
+    low.lower(&mut policy).unwrap();
+    policy.grant_files(grant("allowed/in"), false).unwrap();
+    assert!(policy.grant_files(grant("allowed/link"), false).is_err());
+    assert!(policy.grant_files(grant("allowed/../secret"), false).is_err());
+}
+
+#[test]
+fn policies_are_found_by_name_and_by_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = dir.path().join("policies");
+    std::fs::create_dir(&user).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(user.join(name), text).unwrap();
+    write("mine.yaml", "extends: strict\n");
+    write("broken.yaml", "extends: strict\nlvie: true\n");
+    write("strict.yaml", "extends: permissive\n");
+    write(".hidden.yaml", "extends: strict\n");
+    write("note.txt", "");
+    let folders = PolicyFolders { user: Some(user.clone()), home: None, ceiling: dir.path().join("ceiling.yaml") };
+    let get = |name: &str| folders.policy(name.as_ref());
+    assert_eq!(get("mine").unwrap().limits, preset("strict").limits);
+    assert_eq!(get(user.join("mine.yaml").to_str().unwrap()).unwrap(), get("mine").unwrap());
+    // The name of a preset means the preset.
+    assert_eq!(get("strict").unwrap(), preset("strict"));
+    assert!(matches!(get("broken"), Err(PolicyError::Invalid { .. })));
+    for (name, meant) in [
+        ("mien", Some("mine")),
+        ("mine.yaml", Some("mine")),
+        ("modrate", Some("moderate")),
+        ("zzz", None),
+        ("", None),
+        (".hidden", None),
+        ("..", None),
+    ] {
+        match get(name) {
+            Err(PolicyError::UnknownName { nearest, .. }) => assert_eq!(nearest.as_deref(), meant, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert!(matches!(get("./mine"), Err(PolicyError::Unreadable { .. })));
+    assert!(matches!(get(dir.path().to_str().unwrap()), Err(PolicyError::Unreadable { .. })));
+    std::fs::write(user.join("large.yaml"), "#".repeat((1 << 20) + 1)).unwrap();
+    std::fs::write(user.join("latin.yaml"), b"name: \xe9").unwrap();
+    for (name, reason) in [("large", "larger than 1MiB"), ("latin", "UTF-8")] {
+        match get(name) {
+            Err(PolicyError::Unreadable { reason: told, .. }) => assert!(told.contains(reason), "{told}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let listed = folders.list().unwrap();
+    let names: Vec<(&str, bool, bool)> =
+        listed.iter().map(|listed| (listed.name.as_str(), listed.path.is_some(), listed.policy.is_ok())).collect();
+    assert_eq!(
+        names,
+        [
+            ("strict", false, true),
+            ("moderate", false, true),
+            ("permissive", false, true),
+            ("broken", true, false),
+            ("large", true, false),
+            ("latin", true, false),
+            ("mine", true, true),
+            ("strict", true, true)
+        ]
+    );
+    // The ceiling holds for all of them, and one that cannot be read stops everything.
+    std::fs::write(&folders.ceiling, "limits: {memory: 64MiB}\n").unwrap();
+    assert_eq!(get("mine").unwrap().limits.memory, 64 << 20);
+    assert_eq!(get("permissive").unwrap().limits.memory, 64 << 20);
+    std::fs::write(&folders.ceiling, "limits: {memory: 64}\n").unwrap();
+    assert!(get("moderate").is_err() && folders.list().is_err());
+    std::fs::remove_file(&folders.ceiling).unwrap();
+    std::fs::create_dir(&folders.ceiling).unwrap();
+    assert!(matches!(get("moderate"), Err(PolicyError::Unreadable { .. })));
+}
+
+#[test]
+fn the_folder_of_policies_never_depends_on_where_one_stands() {
+    let folder = |variables: &[(&str, &str)]| {
+        let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
+        PolicyFolders::from_variables(|name| variables.get(name).map(PathBuf::from)).user
+    };
+    for (variables, expected) in [
+        (&[("CAPIBARA_HOME", "/c"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")][..], Some("/c/policies")),
+        (&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")], Some("/x/capibara/policies")),
+        (&[("HOME", "/h")], Some("/h/.config/capibara/policies")),
+        (&[("CAPIBARA_HOME", "."), ("XDG_CONFIG_HOME", "x"), ("HOME", "/h")], Some("/h/.config/capibara/policies")),
+        (&[("HOME", ".")], None),
+        (&[], None),
+    ] {
+        assert_eq!(folder(variables).as_deref(), expected.map(Path::new), "{variables:?}");
+    }
+    assert_eq!(PolicyFolders::from_environment().ceiling, Path::new("/etc/capibara/ceiling.yaml"));
+}
+
+#[test]
+fn equal_policies_have_equal_digests_and_others_do_not() {
+    let rows = [
+        "extends: moderate\nwiden: true\n",
+        "extends: moderate\nwiden: true\nlimits: {memory: 1GiB}\n",
+        "extends: moderate\nwiden: true\nlimits: {fuel: none}\n",
+        "extends: moderate\nwiden: true\nlimits: {files: 1}\n",
+        "extends: moderate\nwiden: true\nscan: warn\n",
+        "extends: moderate\nwiden: true\nlive: false\n",
+        "extends: moderate\nwiden: true\noverridable: none\n",
+        "extends: moderate\nwiden: true\noverridable: [env]\n",
+        "extends: moderate\nwiden: true\nfindings: {warning: deny}\n",
+        "extends: moderate\nwiden: true\nscan_limits: {source_bytes: 1KiB}\n",
+        "extends: moderate\nwiden: true\nrules: {dynamic-code: {severity: off}}\n",
+        "extends: moderate\nwiden: true\nrules: {dynamic-code: {allow: [{match: x, reason: r}]}}\n",
+        "extends: moderate\nwiden: true\nrules: {dynamic-code: {allow: [{regex: x, reason: r}]}}\n",
+        "extends: moderate\nwiden: true\nrules: {dynamic-code: {allow: [{match: x, reason: q}]}}\n",
+        "extends: moderate\nwiden: true\ngrants: {read: [a]}\n",
+        "extends: moderate\nwiden: true\ngrants: {write: [a]}\n",
+        "extends: moderate\nwiden: true\ngrants: {read: ['a:/b']}\n",
+        "extends: moderate\nwiden: true\ngrants: {env: {A: a}}\n",
+    ];
+    let digests: Vec<String> = rows.iter().map(|text| policy(text).unwrap().sha256()).collect();
+    for (at, digest) in digests.iter().enumerate() {
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(!digests[..at].contains(digest), "{}", rows[at]);
+    }
+    let renamed = policy(
+        "name: other\ndescription: other\nextends: moderate\nrules: {dynamic-code: {}}\nlimits: {memory: 536870912B}\n",
+    );
+    assert_eq!(renamed.unwrap().sha256(), preset("moderate").sha256());
+    assert_eq!(digests[0], preset("moderate").sha256());
+    let order =
+        |list: &str| policy(&format!("extends: moderate\nwiden: true\ngrants: {{read: [{list}]}}\n")).unwrap().sha256();
+    assert_eq!(order("a, b"), order("b, 'a:/a'"));
+}
+
+#[test]
+fn hostile_documents_are_refused_quickly() {
+    let bomb = format!(
+        "a0: &a0 [x, x, x, x, x, x, x, x, x]\n{}",
+        (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "))).collect::<String>()
+    );
+    let bomb_in_place = format!("grants: {{read: &r [a, b, c, d], write: [{}]}}\n", vec!["*r"; 5_000].join(", "));
+    let mount_bomb = format!(
+        "extends: strict\nrules:\n  dynamic-code:\n    allow: [{}]\n",
+        vec!["{regex: '\\w{50}\\w{50}', reason: r}"; 5_000].join(", ")
+    );
+    let patterns = format!(
+        "extends: strict\nwiden: true\nrules: {{dynamic-code: {{allow: [{}]}}}}\n",
+        vec!["{regex: '(\\w{30}){9}', reason: r}"; 200].join(", ")
+    );
+    let regexes = patterns.replacen("{regex", "{match", 160);
+    let globs = patterns.replace("regex: '(\\w{30}){9}'", &format!("path: '{}'", "{[!a],b}*?".repeat(50)));
+    assert!(patterns.contains("regex") && globs.contains("[!a]"));
+    for text in [
+        bomb,
+        regexes,
+        globs + "\nrules: {}",
+        bomb_in_place,
+        mount_bomb,
+        patterns,
+        "[".repeat(1 << 20),
+        "{a: ".repeat(1 << 18),
+        "- ".repeat(1 << 19),
+        "? ".repeat(1 << 19),
+        "a: &a\n".repeat(1 << 16),
+        format!("rules:\n{}", (0..40_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()),
+        format!("name: \"{}\"", "\\n".repeat(1 << 18)),
+        "x".repeat((1 << 20) + 1),
+    ] {
+        let started = Instant::now();
+        let result = policy(&text);
+        let took = started.elapsed();
+        assert!(result.is_err() && !result.unwrap_err().to_string().is_empty());
+        assert!(took < Duration::from_secs(1), "{took:?}: {}", &text[..40]);
+    }
+}
+
+mod schema {
+    //! The published schema and the model say the same.
+
+    use serde::de::{Deserialize, Deserializer, Visitor};
+    use serde_json::Value;
+
+    use super::super::document;
+    use super::*;
+
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    fn schema() -> Value {
+        serde_json::from_str(&std::fs::read_to_string(repository().join("schema/policy.v1.json")).unwrap()).unwrap()
+    }
+
+    /// A format of one kind of value: it gives back the keys a struct asks for.
+    struct Keys;
+
+    #[derive(Debug)]
+    struct Asked(&'static [&'static str]);
+
+    impl std::fmt::Display for Asked {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("asked")
+        }
+    }
+
+    impl std::error::Error for Asked {}
+
+    impl serde::de::Error for Asked {
+        fn custom<T: std::fmt::Display>(message: T) -> Self {
+            panic!("{message}")
+        }
+    }
+
+    impl<'de> Deserializer<'de> for Keys {
+        type Error = Asked;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Asked> {
+            panic!("not a struct")
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Asked> {
+            Err(Asked(keys))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn keys<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+        let mut keys = T::deserialize(Keys).err().unwrap().0.to_vec();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn every_key_of_the_model_is_in_the_schema_and_the_other_way_round() {
+        let schema = schema();
+        let of = |pointer: &str| {
+            let section = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+            assert_eq!(section["additionalProperties"], false, "{pointer}");
+            let mut keys: Vec<&str> = section["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            keys.sort_unstable();
+            keys.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for (pointer, keys) in [
+            ("", keys::<document::Document>()),
+            ("/properties/findings", keys::<document::FindingsSection>()),
+            ("/properties/rules/additionalProperties", keys::<document::RuleSection>()),
+            ("/$defs/allow", keys::<document::AllowSection>()),
+            ("/properties/scan_limits", keys::<document::ScanLimitsSection>()),
+            ("/properties/limits", keys::<document::LimitsSection>()),
+            ("/properties/grants", keys::<document::GrantsSection>()),
+            ("/$defs/mount/anyOf/1", keys::<document::MountSection>()),
+        ] {
+            assert_eq!(of(pointer), keys, "{pointer}");
+        }
+        let named = |pointer: &str| -> Vec<String> {
+            let values = schema.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("{pointer}"));
+            values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
+        };
+        let settings: Vec<&str> = Setting::ALL.iter().map(|setting| setting.name()).collect();
+        assert_eq!(named("/properties/overridable/anyOf/1/items/enum"), settings);
+        assert_eq!(named("/properties/rules/propertyNames/not/enum"), FIXED_RULES);
+        assert_eq!(named("/properties/extends/anyOf/0/enum"), PRESETS.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn presets_and_fixtures_are_valid_or_not_by_both() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        let errors = |text: &str| -> Vec<String> {
+            let value: Value = serde_saphyr::from_str(text).unwrap();
+            validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+        };
+        for (name, text) in PRESETS {
+            assert_eq!(errors(text), Vec::<String>::new(), "{name}");
+            assert_eq!(errors(&preset(name).to_yaml()), Vec::<String>::new(), "{name}");
+        }
+        let folder = repository().join("fixtures/policies");
+        let mut seen = [0, 0];
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let (text, name) = (std::fs::read_to_string(&path).unwrap(), path.file_name().unwrap().to_str().unwrap());
+            if let Some(what) = name.strip_prefix("invalid_") {
+                // What a schema cannot know: other files, other keys, dates, rules, presets, and YAML itself.
+                let beyond = ["syntax", "widens", "widen_elsewhere", "preset_name", "unknown_rule"];
+                if !beyond.contains(&what.trim_end_matches(".yaml")) {
+                    assert!(!errors(&text).is_empty(), "{name}");
+                    seen[0] += 1;
+                }
+            } else {
+                assert_eq!(errors(&text), Vec::<String>::new(), "{name}");
+                seen[1] += 1;
+            }
+        }
+        assert!(seen[0] >= 6 && seen[1] >= 4, "{seen:?}");
+    }
+}
