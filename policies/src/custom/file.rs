@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
-use super::{Case, CustomRule, LARGEST_RULE_FILE, LanguageQuery, MOST_RULES, query};
+use super::{Case, CustomRule, LARGEST_RULE_FILE, LONGEST_QUERY, LanguageQuery, MOST_RULES, query};
 use crate::Severity;
 use crate::escape::escape;
 use crate::scan::SourceLanguage;
@@ -274,23 +274,29 @@ fn rule(raw: RawRule, text: &str) -> Result<CustomRule, Problem> {
     if raw.query.value.trim().is_empty() {
         return Err((place(raw.query.defined), RuleProblem::Empty { key: "query" }));
     }
+    if raw.query.value.len() > LONGEST_QUERY {
+        return Err((place(raw.query.defined), RuleProblem::TooLong { key: "query", most: LONGEST_QUERY }));
+    }
     let mut queries = Vec::new();
+    let mut capture = String::new();
     for language in languages {
         let query = query::compile(&raw.query.value, language)
             .map_err(|(offset, problem)| (place_in(text, &raw.query, offset), problem))?;
         let names = query.capture_names();
-        let capture = match &raw.capture {
-            None if names.is_empty() => return Err((place(raw.query.defined), RuleProblem::NoCapture)),
-            None => 0,
-            Some(capture) => {
-                let name = capture.value.trim_start_matches('@');
-                query.capture_index_for_name(name).ok_or_else(|| {
+        capture = match (&raw.capture, names.first()) {
+            (_, None) => return Err((place(raw.query.defined), RuleProblem::NoCapture)),
+            (None, Some(first)) => (*first).to_owned(),
+            (Some(given), Some(_)) => {
+                let name = given.value.trim_start_matches('@');
+                if !names.contains(&name) {
                     let nearest = nearest(name, names);
-                    (place(capture.defined), RuleProblem::UnknownCapture { name: cropped(name), nearest })
-                })?
+                    let problem = RuleProblem::UnknownCapture { name: cropped(name), nearest };
+                    return Err((place(given.defined), problem));
+                }
+                name.to_owned()
             }
         };
-        queries.push(LanguageQuery { language, query, capture });
+        queries.push(LanguageQuery { language, query });
     }
     let cases = |cases: Vec<Spanned<String>>| {
         cases.into_iter().map(|case| Case { line: place(case.defined).0, text: case.value }).collect()
@@ -302,6 +308,8 @@ fn rule(raw: RawRule, text: &str) -> Result<CustomRule, Problem> {
         message,
         advice,
         cwe: raw.cwe,
+        text: raw.query.value,
+        capture,
         queries,
         should_fire: cases(raw.should_fire),
         should_not_fire: cases(raw.should_not_fire),

@@ -9,11 +9,11 @@ mod query;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tree_sitter::{Node, Query, QueryCursor, QueryCursorOptions, QueryCursorState, StreamingIterator};
+use tree_sitter::{Node, Query, QueryCapture, QueryCursor, QueryCursorOptions, QueryCursorState, StreamingIterator};
 
 pub use file::{RuleFileError, RuleProblem};
 
@@ -26,6 +26,8 @@ pub const LARGEST_RULE_FILE: usize = 1 << 20;
 pub const MOST_RULES: usize = 200;
 /// The longest query, in bytes.
 pub const LONGEST_QUERY: usize = 8 << 10;
+/// The longest text of queries that are compiled into one: the compiler numbers its steps with 16 bits.
+const LONGEST_JOINT_QUERY: usize = 24 << 10;
 /// How long all custom rules together may look at one source.
 const BUDGET: Duration = Duration::from_millis(250);
 /// The most matches of one query that may be under way at once.
@@ -39,6 +41,10 @@ pub struct CustomRule {
     message: String,
     advice: String,
     cwe: Vec<u16>,
+    /// The query as it is written.
+    text: String,
+    /// Name of the capture that is reported.
+    capture: String,
     queries: Vec<LanguageQuery>,
     should_fire: Vec<Case>,
     should_not_fire: Vec<Case>,
@@ -50,8 +56,6 @@ pub struct CustomRule {
 struct LanguageQuery {
     language: SourceLanguage,
     query: Query,
-    /// Index of the capture that is reported.
-    capture: u32,
 }
 
 /// A source text that a rule is tried on.
@@ -111,9 +115,25 @@ impl fmt::Debug for CustomRule {
 }
 
 /// The rules of one or more rule files. Cheap to clone; can be shared by threads.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct CustomRules {
     rules: Vec<Arc<CustomRule>>,
+    /// The same queries, as few as possible: all patterns of one are looked for in one walk over the tree.
+    joint: Vec<Arc<JointQuery>>,
+}
+
+/// The queries of several rules in one.
+struct JointQuery {
+    language: SourceLanguage,
+    query: Query,
+    /// Of each pattern: its rule, and the index of the capture that is reported.
+    patterns: Vec<(Arc<CustomRule>, u32)>,
+}
+
+impl fmt::Debug for CustomRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.rules).finish()
+    }
 }
 
 /// Two rule files have a rule of the same id.
@@ -130,8 +150,10 @@ impl CustomRules {
     /// # Errors
     /// [`RuleFileError`]: the first thing that is wrong with the file, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, RuleFileError> {
-        let rules = file::parse(text).map_err(|(place, problem)| RuleFileError::new(name, place, problem))?;
-        Ok(Self { rules: rules.into_iter().map(Arc::new).collect() })
+        let error = |(place, problem)| RuleFileError::new(name, place, problem);
+        let rules: Vec<_> = file::parse(text).map_err(error)?.into_iter().map(Arc::new).collect();
+        let joint = JointQuery::of(&rules).map_err(|problem| error(((1, 1), problem)))?;
+        Ok(Self { rules, joint })
     }
 
     /// The rules of several files together, in this order.
@@ -139,12 +161,16 @@ impl CustomRules {
     /// # Errors
     /// [`DuplicateRule`].
     pub fn join(files: impl IntoIterator<Item = Self>) -> Result<Self, DuplicateRule> {
-        let rules: Vec<_> = files.into_iter().flat_map(|file| file.rules).collect();
+        let mut joined = Self::default();
         let mut ids = HashSet::new();
-        match rules.iter().find(|rule| !ids.insert(rule.id())) {
-            Some(twice) => Err(DuplicateRule { id: twice.id.clone() }),
-            None => Ok(Self { rules }),
+        for file in files {
+            if let Some(twice) = file.rules().find(|rule| !ids.insert(rule.id.clone())) {
+                return Err(DuplicateRule { id: twice.id.clone() });
+            }
+            joined.rules.extend(file.rules);
+            joined.joint.extend(file.joint);
         }
+        Ok(joined)
     }
 
     /// The rules, in the order of the file.
@@ -166,16 +192,22 @@ impl CustomRules {
 
     /// Looks at a source with every rule for its language. What cannot be looked at in full is itself a finding.
     pub(crate) fn analyze(&self, parsed: &Parsed<'_>, language: SourceLanguage, collector: &mut Collector<'_>) {
-        let deadline = Instant::now() + BUDGET;
         let policy = collector.policy();
-        for rule in self.rules().filter(|rule| policy.severity(&rule.id, rule.severity).is_some()) {
-            let mut report = |range| collector.report_custom(rule, range);
-            if let Err(incomplete) = rule.search(parsed, language, deadline, &mut report) {
-                let why = format!("the rule `{}` cannot look at all of this source: {incomplete}", rule.id);
-                collector.report_at_start(rules::oversized_source, &why);
-                if incomplete == Incomplete::Late {
-                    return;
+        if self.rules().all(|rule| policy.severity(&rule.id, rule.severity).is_none()) {
+            return;
+        }
+        let deadline = Instant::now() + BUDGET;
+        for joint in self.joint.iter().filter(|joint| joint.language == language) {
+            let mut report = |pattern: usize, captures: &[QueryCapture<'_>]| {
+                let Some((rule, capture)) = joint.patterns.get(pattern) else { return };
+                for found in captures.iter().filter(|found| found.index == *capture) {
+                    collector.report_custom(rule, found.node.byte_range());
                 }
+            };
+            if let Err(incomplete) = search(&joint.query, parsed, deadline, &mut report) {
+                let why = format!("the custom rules cannot look at all of this source: {incomplete}");
+                collector.report_at_start(rules::oversized_source, &why);
+                return;
             }
         }
     }
@@ -200,48 +232,83 @@ enum Incomplete {
     Crowded,
 }
 
+impl JointQuery {
+    /// The queries of these rules, for each language in as few as the compiler takes.
+    fn of(rules: &[Arc<CustomRule>]) -> Result<Vec<Arc<Self>>, RuleProblem> {
+        let mut joint = Vec::new();
+        for language in [SourceLanguage::Python, SourceLanguage::JavaScript, SourceLanguage::TypeScript] {
+            let mut group: Vec<&Arc<CustomRule>> = Vec::new();
+            let mut length = 0;
+            for rule in rules.iter().filter(|rule| rule.query(language).is_some()) {
+                if length + rule.text.len() > LONGEST_JOINT_QUERY {
+                    joint.push(Arc::new(Self::new(language, &std::mem::take(&mut group))?));
+                    length = 0;
+                }
+                group.push(rule);
+                length += rule.text.len();
+            }
+            if !group.is_empty() {
+                joint.push(Arc::new(Self::new(language, &group)?));
+            }
+        }
+        Ok(joint)
+    }
+
+    fn new(language: SourceLanguage, rules: &[&Arc<CustomRule>]) -> Result<Self, RuleProblem> {
+        // A line break ends a comment.
+        let text: String = rules.iter().flat_map(|rule| [rule.text.as_str(), "\n"]).collect();
+        let query = query::compile(&text, language).map_err(|(_, problem)| problem)?;
+        let mut patterns = Vec::new();
+        for rule in rules {
+            let capture = query.capture_index_for_name(&rule.capture).unwrap_or(u32::MAX);
+            let number = rule.query(language).map_or(0, Query::pattern_count);
+            patterns.extend(std::iter::repeat_n((Arc::clone(rule), capture), number));
+        }
+        Ok(Self { language, query, patterns })
+    }
+}
+
+/// Calls `found` with the pattern and the captures of every match.
+fn search(
+    query: &Query,
+    parsed: &Parsed<'_>,
+    deadline: Instant,
+    found: &mut dyn FnMut(usize, &[QueryCapture<'_>]),
+) -> Result<(), Incomplete> {
+    let late = Cell::new(false);
+    let check = || {
+        late.set(late.get() || Instant::now() > deadline);
+        late.get()
+    };
+    let mut progress = |_: &QueryCursorState| if check() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    // Predicates read the text between two calls of `progress`; when time is up, they get none.
+    let text = |node: Node<'_>| {
+        let range = if check() { 0..0 } else { node.byte_range() };
+        std::iter::once(parsed.text.as_bytes().get(range).unwrap_or_default())
+    };
+    let mut cursor = QueryCursor::new();
+    cursor.set_match_limit(MATCHES_UNDER_WAY);
+    let options = QueryCursorOptions::new().progress_callback(&mut progress);
+    let mut matches = cursor.matches_with_options(query, parsed.tree.root_node(), text, options);
+    while let Some(matched) = matches.next() {
+        if check() {
+            break;
+        }
+        found(matched.pattern_index, matched.captures());
+    }
+    drop(matches);
+    if late.get() {
+        Err(Incomplete::Late)
+    } else if cursor.did_exceed_match_limit() {
+        Err(Incomplete::Crowded)
+    } else {
+        Ok(())
+    }
+}
+
 impl CustomRule {
-    /// Finds the byte ranges to report.
-    fn search(
-        &self,
-        parsed: &Parsed<'_>,
-        language: SourceLanguage,
-        deadline: Instant,
-        found: &mut dyn FnMut(Range<usize>),
-    ) -> Result<(), Incomplete> {
-        let Some(query) = self.queries.iter().find(|query| query.language == language) else { return Ok(()) };
-        let late = Cell::new(false);
-        let check = || {
-            late.set(late.get() || Instant::now() > deadline);
-            late.get()
-        };
-        let mut progress =
-            |_: &QueryCursorState| if check() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        // Predicates read the text between two calls of `progress`; when time is up, they get none.
-        let text = |node: Node<'_>| {
-            let range = if check() { 0..0 } else { node.byte_range() };
-            std::iter::once(parsed.text.as_bytes().get(range).unwrap_or_default())
-        };
-        let mut cursor = QueryCursor::new();
-        cursor.set_match_limit(MATCHES_UNDER_WAY);
-        let options = QueryCursorOptions::new().progress_callback(&mut progress);
-        let mut matches = cursor.matches_with_options(&query.query, parsed.tree.root_node(), text, options);
-        while let Some(matched) = matches.next() {
-            if check() {
-                break;
-            }
-            for node in matched.nodes_for_capture_index(query.capture) {
-                found(node.byte_range());
-            }
-        }
-        drop(matches);
-        if late.get() {
-            Err(Incomplete::Late)
-        } else if cursor.did_exceed_match_limit() {
-            Err(Incomplete::Crowded)
-        } else {
-            Ok(())
-        }
+    fn query(&self, language: SourceLanguage) -> Option<&Query> {
+        self.queries.iter().find(|query| query.language == language).map(|query| &query.query)
     }
 
     fn test(&self, report: &mut TestReport) {
@@ -282,10 +349,14 @@ impl CustomRule {
             return Err("it has a syntax error".to_owned());
         }
         let mut lines = Vec::new();
-        let mut found = |range: Range<usize>| {
-            lines.push(text.get(..range.start).unwrap_or_default().matches('\n').count() + 1);
+        let capture = self.query(language).and_then(|query| query.capture_index_for_name(&self.capture));
+        let mut found = |_: usize, captures: &[QueryCapture<'_>]| {
+            let captures = captures.iter().filter(|found| Some(found.index) == capture);
+            lines.extend(captures.map(|found| found.node.start_position().row + 1));
         };
-        self.search(&parsed, language, Instant::now() + BUDGET, &mut found).map_err(|why| why.to_string())?;
+        if let Some(query) = self.query(language) {
+            search(query, &parsed, Instant::now() + BUDGET, &mut found).map_err(|why| why.to_string())?;
+        }
         Ok(lines)
     }
 }

@@ -2,7 +2,6 @@
 
 use tree_sitter::{Query, QueryError, QueryErrorKind};
 
-use super::LONGEST_QUERY;
 use super::file::{RuleProblem, cropped, nearest};
 use crate::escape::escape;
 use crate::scan::{Parsed, SourceLanguage};
@@ -35,9 +34,6 @@ struct Predicate<'a> {
 
 /// Compiles a query. An error comes with the byte offset of what is wrong.
 pub(super) fn compile(text: &str, language: SourceLanguage) -> Result<Query, (usize, RuleProblem)> {
-    if text.len() > LONGEST_QUERY {
-        return Err((0, RuleProblem::TooLong { key: "query", most: LONGEST_QUERY }));
-    }
     let predicates = outline(text)?;
     if let Some(unknown) = predicates.iter().find(|predicate| !PREDICATES.contains(&predicate.name)) {
         let nearest = nearest(unknown.name, &PREDICATES).map(|name| format!("#{name}"));
