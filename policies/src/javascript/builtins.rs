@@ -101,11 +101,21 @@ impl Machine<'_, '_> {
 
     fn text_method(&mut self, text: &Rc<str>, name: &str, args: &[Value], id: Id) -> Option<Value> {
         let unknown = Some(Value::Unknown(TEXT));
-        let length = text.chars().count();
+        // Taking a text apart costs more than its length.
+        let apart = matches!(name, "split" | "match" | "matchAll" | "replace" | "replaceAll");
+        let near = matches!(name, "charCodeAt" | "charAt" | "codePointAt") && text.is_ascii();
+        if !self.work(if near { 16 } else { text.len() * if apart { 24 } else { 1 } + 16 }) {
+            return if known::has_method("String", name) { unknown } else { None };
+        }
+        let length = if near { text.len() } else { text.chars().count() };
         let made = match name {
             "charAt" | "at" => {
                 let Some(at) = self.argument(args, 0, 0.0) else { return unknown };
-                let at = if name == "at" { index(at, length) } else { literal::whole(at).map_or(usize::MAX, |at| usize::try_from(at).unwrap_or(usize::MAX)) };
+                let at = if name == "at" {
+                    index(at, length)
+                } else {
+                    literal::whole(at).map_or(usize::MAX, |at| usize::try_from(at).unwrap_or(usize::MAX))
+                };
                 text.chars().nth(at).map(String::from).unwrap_or_default()
             }
             "charCodeAt" | "codePointAt" => {
@@ -119,7 +129,8 @@ impl Machine<'_, '_> {
                 return Some(Value::Num(code.map_or(f64::NAN, f64::from)));
             }
             "slice" | "substring" | "substr" => {
-                let (Some(from), Some(to)) = (self.argument(args, 0, 0.0), self.argument(args, 1, f64::from(u32::MAX))) else {
+                let (Some(from), Some(to)) = (self.argument(args, 0, 0.0), self.argument(args, 1, f64::from(u32::MAX)))
+                else {
                     return unknown;
                 };
                 let all = chars(text);
@@ -225,11 +236,7 @@ impl Machine<'_, '_> {
             Some(Value::Str(by)) => text.split(&**by).map(str::to_owned).collect(),
             Some(value) => {
                 let Some(matcher) = self.matcher(value) else { return Value::UNKNOWN };
-                if matcher.matches_nothing() {
-                    text.chars().map(String::from).collect()
-                } else {
-                    matcher.split(text)
-                }
+                if matcher.matches_nothing() { text.chars().map(String::from).collect() } else { matcher.split(text) }
             }
         };
         if parts.len() > MOST_ITEMS {
@@ -307,6 +314,12 @@ impl Machine<'_, '_> {
     }
 
     fn array_method(&mut self, at: usize, name: &str, args: &[Value], id: Id) -> Option<Value> {
+        let long = self.objects.get(at)?.items.len();
+        if matches!(name, "push" | "pop" | "at") || !known::has_method("Array", name) {
+            self.work(8);
+        } else if !self.work(long * 16 + 16) {
+            return Some(self.any_item(at));
+        }
         let object = self.objects.get(at)?;
         let taint = object.taint;
         let bytes = object.shape == Shape::Bytes;
@@ -433,12 +446,17 @@ impl Machine<'_, '_> {
                 }
             }
             "slice" | "subarray" | "splice" => {
-                let (Some(from), Some(to)) = (self.argument(args, 0, 0.0), self.argument(args, 1, f64::from(u32::MAX))) else {
+                let (Some(from), Some(to)) = (self.argument(args, 0, 0.0), self.argument(args, 1, f64::from(u32::MAX)))
+                else {
                     return Some(self.any_item(at));
                 };
                 let mut items = items();
                 let from = index(from, length);
-                let to = if name == "splice" { from.saturating_add(index(to.max(0.0), length)).min(length) } else { index(to, length) };
+                let to = if name == "splice" {
+                    from.saturating_add(index(to.max(0.0), length)).min(length)
+                } else {
+                    index(to, length)
+                };
                 if name == "splice" {
                     let new = args.get(2..).unwrap_or_default().to_vec();
                     let cut: Vec<Value> = items.splice(from..to.max(from), new).collect();
@@ -493,13 +511,17 @@ impl Machine<'_, '_> {
             "keys" | "values" | "entries" | "flat" => {
                 let items = items();
                 let out: Vec<Value> = match name {
-                    "keys" => (0..length).map(|place| Value::Num(f64::from(u32::try_from(place).unwrap_or(0)))).collect(),
+                    "keys" => {
+                        (0..length).map(|place| Value::Num(f64::from(u32::try_from(place).unwrap_or(0)))).collect()
+                    }
                     "values" => items,
                     "entries" => {
                         let pairs: Vec<(usize, Value)> = items.into_iter().enumerate().collect();
                         pairs
                             .into_iter()
-                            .map(|(place, item)| self.make_array(vec![Value::Num(f64::from(u32::try_from(place).unwrap_or(0))), item]))
+                            .map(|(place, item)| {
+                                self.make_array(vec![Value::Num(f64::from(u32::try_from(place).unwrap_or(0))), item])
+                            })
                             .collect()
                     }
                     _ => {
@@ -515,8 +537,8 @@ impl Machine<'_, '_> {
                 };
                 Some(self.make_array(out))
             }
-            "map" | "forEach" | "filter" | "find" | "some" | "every" | "flatMap" | "reduce" | "reduceRight" | "findIndex"
-            | "findLast" => {
+            "map" | "forEach" | "filter" | "find" | "some" | "every" | "flatMap" | "reduce" | "reduceRight"
+            | "findIndex" | "findLast" => {
                 self.steps_taken(charge);
                 Some(self.each(at, name, args, id))
             }
@@ -557,7 +579,9 @@ impl Machine<'_, '_> {
             if reduce {
                 sum = Some(match sum {
                     None => item,
-                    Some(before) => self.call(&callback, Value::Undefined, &[before, item, place, array.clone()], id, false),
+                    Some(before) => {
+                        self.call(&callback, Value::Undefined, &[before, item, place, array.clone()], id, false)
+                    }
                 });
                 continue;
             }
@@ -663,11 +687,14 @@ impl Machine<'_, '_> {
         }
         match path {
             "String.fromCharCode" | "String.fromCodePoint" => {
-                let units: Option<Vec<u32>> =
-                    args.iter().map(|arg| self.to_number(arg).map(|number| literal::to_int32(number).cast_unsigned())).collect();
+                let units: Option<Vec<u32>> = args
+                    .iter()
+                    .map(|arg| self.to_number(arg).map(|number| literal::to_int32(number).cast_unsigned()))
+                    .collect();
                 let Some(units) = units else { return Some(Value::Unknown(TEXT)) };
                 let text = if path.ends_with("CharCode") {
-                    let units: Vec<u16> = units.into_iter().map(|unit| u16::try_from(unit & 0xffff).unwrap_or(0)).collect();
+                    let units: Vec<u16> =
+                        units.into_iter().map(|unit| u16::try_from(unit & 0xffff).unwrap_or(0)).collect();
                     String::from_utf16_lossy(&units)
                 } else {
                     units.into_iter().filter_map(char::from_u32).collect()
@@ -716,11 +743,13 @@ impl Machine<'_, '_> {
                 numbers?.into_iter().reduce(pick).map(Value::Num)
             }
             "atob" => self.decoded(first, |text| literal::base64(text).iter().map(|byte| char::from(*byte)).collect()),
-            "btoa" => self.decoded(first, |text| {
-                literal::to_base64(&literal::decode(text, "latin1").unwrap_or_default())
-            }),
+            "btoa" => {
+                self.decoded(first, |text| literal::to_base64(&literal::decode(text, "latin1").unwrap_or_default()))
+            }
             "unescape" => self.decoded(first, |text| literal::percent(text, false)),
-            "decodeURIComponent" | "decodeURI" | "querystring.unescape" => self.decoded(first, |text| literal::percent(text, true)),
+            "decodeURIComponent" | "decodeURI" | "querystring.unescape" => {
+                self.decoded(first, |text| literal::percent(text, true))
+            }
             "escape" | "encodeURIComponent" | "encodeURI" => self.decoded(first, literal::to_percent),
             "Buffer.from" | "Buffer" => {
                 let encoding = match args.get(1) {
@@ -739,7 +768,8 @@ impl Machine<'_, '_> {
                     _ => Value::Unknown(self.taints(args) | TEXT),
                 })
             }
-            "Uint8Array" | "Uint8Array.from" | "Uint8Array.of" | "Uint16Array" | "Int8Array" | "Uint8ClampedArray" | "Uint32Array" => {
+            "Uint8Array" | "Uint8Array.from" | "Uint8Array.of" | "Uint16Array" | "Int8Array" | "Uint8ClampedArray"
+            | "Uint32Array" => {
                 let source = if path.ends_with(".of") { self.make_array(args.to_vec()) } else { first?.clone() };
                 if let Value::Num(number) = source {
                     self.check_size(number, 1 << 28, id);
@@ -768,7 +798,8 @@ impl Machine<'_, '_> {
                 }
                 Some(self.make_bytes(&all))
             }
-            "Buffer.alloc" | "Buffer.allocUnsafe" | "ArrayBuffer" | "SharedArrayBuffer" | "Float64Array" | "BigInt64Array" => {
+            "Buffer.alloc" | "Buffer.allocUnsafe" | "ArrayBuffer" | "SharedArrayBuffer" | "Float64Array"
+            | "BigInt64Array" => {
                 if let Some(number) = first.and_then(|value| self.to_number(value)) {
                     self.check_size(number, 1 << 28, id);
                 }
@@ -789,8 +820,17 @@ impl Machine<'_, '_> {
             "Array.of" => Some(self.make_array(args.to_vec())),
             "Array.from" => self.array_from(args, id),
             "Object" if new || args.is_empty() => Some(self.make(Object::new(Shape::Plain))),
-            "Object" | "Object.freeze" | "Object.seal" | "Object.preventExtensions" | "Promise.resolve" | "structuredClone"
-            | "util.promisify" | "util.callbackify" | "util.deprecate" | "Object.setPrototypeOf" | "Proxy"
+            "Object"
+            | "Object.freeze"
+            | "Object.seal"
+            | "Object.preventExtensions"
+            | "Promise.resolve"
+            | "structuredClone"
+            | "util.promisify"
+            | "util.callbackify"
+            | "util.deprecate"
+            | "Object.setPrototypeOf"
+            | "Proxy"
             | "Module.__toESM" => first.cloned(),
             "Object.create" => {
                 let mut object = Object::new(Shape::Plain);
@@ -1037,11 +1077,7 @@ impl Machine<'_, '_> {
 
     /// What a call returns that no rule and no table knows.
     pub(super) fn result(&self, path: &str, args: &[Value]) -> Value {
-        if known::keeps_result(path) {
-            Value::known(&format!("{path}()"))
-        } else {
-            Value::Unknown(self.taints(args))
-        }
+        if known::keeps_result(path) { Value::known(&format!("{path}()")) } else { Value::Unknown(self.taints(args)) }
     }
 }
 

@@ -98,10 +98,8 @@ pub(super) fn global(name: &str) -> Option<Value> {
         | "location" | "localStorage" | "sessionStorage" | "Deno" | "Bun" | "execScript" | "performance" | "crypto"
         | "ActiveXObject" | "WScript" | "internalBinding" | "structuredClone" | "Intl" | "Atomics"
         | "SharedArrayBuffer" | "ArrayBuffer" | "DataView" | "URL" | "URLSearchParams" | "AbortController"
-        | "WebTransport" | "RTCPeerConnection" | "Iterator" | "indexedDB" | "CoinHive" | "CoinImp"
-        | "primordials" | "getBuiltin" | "GM_xmlhttpRequest" | "chrome" | "browser" | "Response" | "Request" => {
-            Value::known(name)
-        }
+        | "WebTransport" | "RTCPeerConnection" | "Iterator" | "indexedDB" | "CoinHive" | "CoinImp" | "primordials"
+        | "getBuiltin" | "GM_xmlhttpRequest" | "chrome" | "browser" | "Response" | "Request" => Value::known(name),
         _ => return None,
     })
 }
@@ -110,9 +108,29 @@ pub(super) fn global(name: &str) -> Option<Value> {
 pub(super) fn is_object(path: &str) -> bool {
     matches!(
         path,
-        "Math" | "JSON" | "globalThis" | "process" | "console" | "module" | "exports" | "Reflect" | "Atomics" | "Intl"
-            | "WebAssembly" | "navigator" | "document" | "process.env" | "process.argv" | "process.versions" | "location"
-            | "localStorage" | "module.exports" | "performance" | "crypto" | "Deno" | "Bun"
+        "Math"
+            | "JSON"
+            | "globalThis"
+            | "process"
+            | "console"
+            | "module"
+            | "exports"
+            | "Reflect"
+            | "Atomics"
+            | "Intl"
+            | "WebAssembly"
+            | "navigator"
+            | "document"
+            | "process.env"
+            | "process.argv"
+            | "process.versions"
+            | "location"
+            | "localStorage"
+            | "module.exports"
+            | "performance"
+            | "crypto"
+            | "Deno"
+            | "Bun"
     ) || path.ends_with(".prototype")
         || path.ends_with("()")
         || (is_builtin(path) && !matches!(path, "assert" | "events" | "stream"))
@@ -168,14 +186,132 @@ pub(super) fn function_text(path: &str) -> Option<String> {
     Some(format!("function {name}() {{ [native code] }}"))
 }
 
+/// Whether values of a class of the language have a method of that name.
+pub(super) fn has_method(class: &str, name: &str) -> bool {
+    let of_all = matches!(
+        name,
+        "toString" | "valueOf" | "hasOwnProperty" | "toLocaleString" | "isPrototypeOf" | "propertyIsEnumerable"
+    );
+    let own = match class {
+        "String" => matches!(
+            name,
+            "at" | "charAt"
+                | "charCodeAt"
+                | "codePointAt"
+                | "concat"
+                | "endsWith"
+                | "includes"
+                | "indexOf"
+                | "lastIndexOf"
+                | "localeCompare"
+                | "match"
+                | "matchAll"
+                | "normalize"
+                | "padEnd"
+                | "padStart"
+                | "repeat"
+                | "replace"
+                | "replaceAll"
+                | "search"
+                | "slice"
+                | "split"
+                | "startsWith"
+                | "substr"
+                | "substring"
+                | "toLowerCase"
+                | "toUpperCase"
+                | "trim"
+                | "trimEnd"
+                | "trimStart"
+                | "trimLeft"
+                | "trimRight"
+                | "anchor"
+                | "big"
+                | "blink"
+                | "bold"
+                | "fixed"
+                | "fontcolor"
+                | "fontsize"
+                | "italics"
+                | "link"
+                | "small"
+                | "strike"
+                | "sub"
+                | "sup"
+        ),
+        "Number" => matches!(name, "toFixed" | "toPrecision" | "toExponential"),
+        "Array" | "Buffer" => matches!(
+            name,
+            "at" | "concat"
+                | "copyWithin"
+                | "entries"
+                | "every"
+                | "fill"
+                | "filter"
+                | "find"
+                | "findIndex"
+                | "findLast"
+                | "findLastIndex"
+                | "flat"
+                | "flatMap"
+                | "forEach"
+                | "includes"
+                | "indexOf"
+                | "join"
+                | "keys"
+                | "lastIndexOf"
+                | "map"
+                | "pop"
+                | "push"
+                | "reduce"
+                | "reduceRight"
+                | "reverse"
+                | "shift"
+                | "slice"
+                | "some"
+                | "sort"
+                | "splice"
+                | "unshift"
+                | "values"
+                | "toReversed"
+                | "toSorted"
+                | "toSpliced"
+                | "with"
+                | "subarray"
+                | "set"
+                | "readUInt8"
+                | "write"
+                | "equals"
+                | "copy"
+        ),
+        "RegExp" => matches!(name, "exec" | "test" | "compile"),
+        _ => false,
+    };
+    of_all || own
+}
+
 /// Whether what a call of this path returns is worth knowing by its path.
 pub(super) fn keeps_result(path: &str) -> bool {
     let root = path.split(['.', '(']).next().unwrap_or(path);
     is_builtin(root)
         || matches!(
             root,
-            "Function" | "AsyncFunction" | "GeneratorFunction" | "AsyncGeneratorFunction" | "fetch" | "XMLHttpRequest"
-                | "WebSocket" | "TextDecoder" | "TextEncoder" | "Worker" | "WebAssembly" | "Deno" | "Bun" | "document"
-                | "ActiveXObject" | "Module" | "?"
+            "Function"
+                | "AsyncFunction"
+                | "GeneratorFunction"
+                | "AsyncGeneratorFunction"
+                | "fetch"
+                | "XMLHttpRequest"
+                | "WebSocket"
+                | "TextDecoder"
+                | "TextEncoder"
+                | "Worker"
+                | "WebAssembly"
+                | "Deno"
+                | "Bun"
+                | "document"
+                | "ActiveXObject"
+                | "Module"
+                | "?"
         )
 }

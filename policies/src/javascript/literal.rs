@@ -259,10 +259,7 @@ pub(super) fn to_base64(bytes: &[u8]) -> String {
 /// Decodes pairs of hexadecimal digits, up to what is none.
 pub(super) fn hex(text: &str) -> Vec<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes()
-        .chunks_exact(2)
-        .map_while(|pair| Some(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?))
-        .collect()
+    text.as_bytes().chunks_exact(2).map_while(|pair| Some(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?)).collect()
 }
 
 /// `unescape` and `decodeURIComponent`: `%65` and, for the former, `%u0065`.
@@ -317,9 +314,7 @@ pub(super) fn decode(text: &str, encoding: &str) -> Option<Vec<u8>> {
         "" | "utf8" | "utf-8" => text.as_bytes().to_vec(),
         "base64" | "base64url" => base64(text),
         "hex" => hex(text),
-        "latin1" | "binary" | "ascii" => {
-            text.chars().map(|c| u8::try_from(u32::from(c) & 0xff).unwrap_or(0)).collect()
-        }
+        "latin1" | "binary" | "ascii" => text.chars().map(|c| u8::try_from(u32::from(c) & 0xff).unwrap_or(0)).collect(),
         "utf16le" | "utf-16le" | "ucs2" | "ucs-2" => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         _ => return None,
     })

@@ -76,6 +76,8 @@ pub(super) struct Machine<'s, 'a> {
     /// Whether loops are run over and over.
     decoding: bool,
     looping: u32,
+    /// Whether `arguments` is mentioned anywhere.
+    uses_arguments: bool,
     extra: u64,
     steps: u64,
     /// Bytes of text that may still be made.
@@ -90,15 +92,35 @@ pub(super) struct Machine<'s, 'a> {
 impl<'s, 'a> Machine<'s, 'a> {
     /// A machine that recurses no deeper than `deepest`.
     pub(super) fn new(syntax: &'s Syntax<'a>, names: Names, deepest: usize) -> Self {
-        let decoding = ["fromCharCode", "charCodeAt", "fromCodePoint", "charAt", "atob", "Buffer", "parseInt", "\\x", "][", "split("]
-            .iter()
-            .any(|hint| syntax.text.contains(hint));
+        // Running loops takes time, and pays where something is decoded that may then be used.
+        let has = |words: &[&str]| words.iter().any(|word| syntax.text.contains(word));
+        let decoders = has(&[
+            "fromCharCode",
+            "charCodeAt",
+            "fromCodePoint",
+            "charAt",
+            "atob",
+            "Buffer",
+            "parseInt",
+            "split(",
+            "join(",
+        ]);
+        let sinks = has(&[
+            "require",
+            "import(",
+            "globalThis",
+            "global",
+            "window",
+            "eval",
+            "Function",
+            "process",
+            "constructor",
+            "self",
+        ]);
+        let decoding = (decoders && sinks) || has(&["\\x", "\\u00", "![]", "_0x"]);
         let nodes = syntax.nodes.len() as u64;
-        let variables = names
-            .names
-            .iter()
-            .map(|_| Variable { value: Value::UNKNOWN, all: Value::Undefined, writes: 0 })
-            .collect();
+        let variables =
+            names.names.iter().map(|_| Variable { value: Value::UNKNOWN, all: Value::Undefined, writes: 0 }).collect();
         let mut machine = Self {
             syntax,
             names,
@@ -119,7 +141,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             certain: true,
             decoding,
             looping: 0,
-            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(50_000) },
+            uses_arguments: syntax.text.contains("arguments"),
+            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(20_000) },
             steps: 0,
             bytes: 16 << 20,
             depth: 0,
@@ -128,7 +151,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             generic: false,
             news: false,
         };
-        let globals: Vec<(String, Var)> = machine.names.globals.iter().map(|(name, var)| (name.clone(), *var)).collect();
+        let globals: Vec<(String, Var)> =
+            machine.names.globals.iter().map(|(name, var)| (name.clone(), *var)).collect();
         for (name, var) in globals {
             if let (Some(value), Some(variable)) = (known::global(&name), machine.variables.get_mut(var as usize)) {
                 variable.value = value.clone();
@@ -166,7 +190,7 @@ impl<'s, 'a> Machine<'s, 'a> {
     }
 
     pub(super) fn report_as(&mut self, rule: &'static Rule, severity: Severity, range: Range<usize>, message: &str) {
-        if self.hit.insert((rule.id, range.start, range.end)) {
+        if self.hits.len() <= crate::scan::MOST_FINDINGS && self.hit.insert((rule.id, range.start, range.end)) {
             self.hits.push(Hit { rule, severity, range, message: message.to_owned() });
         }
     }
@@ -179,6 +203,10 @@ impl<'s, 'a> Machine<'s, 'a> {
 
     /// Reports what the tables say about a path.
     pub(super) fn used(&mut self, path: &str, trigger: Trigger, node: Id) {
+        // What many programs ask for and nobody has to hide.
+        if let Some("NODE_ENV" | "DEBUG" | "NO_COLOR" | "FORCE_COLOR" | "CI") = path.strip_prefix("process.env.") {
+            return;
+        }
         let range = self.syntax.range(node);
         for (rule, symbol) in symbols::find(path) {
             if symbol.trigger <= trigger {
@@ -218,6 +246,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         self.depth += 1;
         true
+    }
+
+    /// Pays for work on so many bytes; false if there is nothing left to pay with.
+    pub(super) fn work(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.bytes > 0
     }
 
     /// A text of the script's making; unknown if there are too many or it is too long.
@@ -276,11 +310,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         let Some(variable) = self.variables.get(var as usize) else { return Value::UNKNOWN };
         let here = self.frames.last().map_or(NONE, |frame| frame.node);
         let own = self.names.function.get(var as usize).copied().unwrap_or(NONE);
-        if self.generic && own != here && variable.writes > 1 {
-            variable.all.clone()
-        } else {
-            variable.value.clone()
-        }
+        if self.generic && own != here && variable.writes > 1 { variable.all.clone() } else { variable.value.clone() }
     }
 
     fn write(&mut self, var: Var, value: Value) {
@@ -696,12 +726,17 @@ impl<'s, 'a> Machine<'s, 'a> {
     fn check_endless(&mut self, id: Id, body: Id) {
         let syntax = self.syntax;
         let text = syntax.text(body);
-        if text.len() > 2_000 || ["break", "return", "throw", "await", "yield", "exit"].iter().any(|word| text.contains(word)) {
+        if text.len() > 2_000
+            || ["break", "return", "throw", "await", "yield", "exit"].iter().any(|word| text.contains(word))
+        {
             return;
         }
         let start = syntax.node(id).start as usize;
         let word = syntax.text(id).find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(1);
-        if [".push(", "+=", ".concat(", "new Array", "alloc", ".repeat(", "fork("].iter().any(|grow| text.contains(grow)) {
+        if [".push(", "+=", ".concat(", "new Array", "alloc", ".repeat(", "fork("]
+            .iter()
+            .any(|grow| text.contains(grow))
+        {
             self.report(rules::resource_bomb, start..start + word, "this loop makes more and more and never ends");
         } else if text.trim_matches(['{', '}', ';', ' ', '\n']).is_empty() {
             self.report(rules::resource_bomb, start..start + word, "this loop never ends and does nothing");
@@ -718,7 +753,9 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         let each: Option<Vec<Value>> = if of {
             match &right {
-                Value::Str(text) if text.len() < 4_096 => Some(text.chars().map(|c| Value::text(c.to_string())).collect()),
+                Value::Str(text) if text.len() < 4_096 => {
+                    Some(text.chars().map(|c| Value::text(c.to_string())).collect())
+                }
                 value => self.items(value).cloned(),
             }
         } else {
@@ -907,7 +944,8 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         let syntax = self.syntax;
         let body = syntax.field(node, F::Body);
-        let head = syntax.text.get(syntax.node(node).start as usize..syntax.node(body).start as usize).unwrap_or_default();
+        let head =
+            syntax.text.get(syntax.node(node).start as usize..syntax.node(body).start as usize).unwrap_or_default();
         let is_arrow = head.trim_end().ends_with("=>");
         let this = if is_arrow { self.frames.last().map(|frame| frame.this.clone()) } else { None };
         self.funcs.push(Func { node, this, escapes: false, calls: 0, object: None, is_class: false, is_arrow });
@@ -921,7 +959,10 @@ impl<'s, 'a> Machine<'s, 'a> {
         if single != NONE {
             return vec![single];
         }
-        self.syntax.children(self.syntax.field(node, F::Parameters)).filter(|id| self.syntax.kind(*id) != K::Decorator).collect()
+        self.syntax
+            .children(self.syntax.field(node, F::Parameters))
+            .filter(|id| self.syntax.kind(*id) != K::Decorator)
+            .collect()
     }
 
     /// Walks the body of a function once, for whatever arguments.
@@ -990,7 +1031,8 @@ impl<'s, 'a> Machine<'s, 'a> {
         let active = self.frames.iter().filter(|frame| frame.node == func.node).count();
         let most = if self.decoding { 2_000 } else { 12 };
         if func.is_class || self.extra == 0 || self.frames.len() > DEEPEST_CALL || active > 4 || func.calls > most {
-            for param in self.params(func.node).into_iter().zip(args.iter().chain(std::iter::repeat(&Value::Undefined))) {
+            for param in self.params(func.node).into_iter().zip(args.iter().chain(std::iter::repeat(&Value::Undefined)))
+            {
                 let before = (self.certain, self.looping);
                 (self.certain, self.looping) = (false, 0);
                 self.bind(param.0, param.1.clone());
@@ -1009,7 +1051,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         // A function that is already running gets its variables back afterwards.
         let saved = if active > 0 { self.save(func.node) } else { Vec::new() };
-        let arguments = self.make_array(args.to_vec());
+        let arguments = if self.uses_arguments { self.make_array(args.to_vec()) } else { Value::UNKNOWN };
         let (certain, looping) = (self.certain, self.looping);
         self.certain = true;
         self.looping = 0;
@@ -1137,7 +1179,9 @@ impl<'s, 'a> Machine<'s, 'a> {
                         func.this = Some(owner.clone());
                         func.escapes = true;
                     }
-                    let name = key.as_text().map(|name| if &**name == "constructor" { "#constructor".into() } else { name.clone() });
+                    let name = key
+                        .as_text()
+                        .map(|name| if &**name == "constructor" { "#constructor".into() } else { name.clone() });
                     if let Some(name) = name {
                         let value = self.method_value(member, func);
                         self.set_property(&owner, &name, value);
@@ -1193,8 +1237,9 @@ impl<'s, 'a> Machine<'s, 'a> {
         let text = self.syntax.text(node);
         let text = text.strip_prefix("static").map_or(text, str::trim_start);
         let name = self.syntax.text(self.syntax.field(node, F::Name));
-        let getter = text.strip_prefix("get").is_some_and(|rest| rest.starts_with(char::is_whitespace) || rest.starts_with('['))
-            && name != "get";
+        let getter =
+            text.strip_prefix("get").is_some_and(|rest| rest.starts_with(char::is_whitespace) || rest.starts_with('['))
+                && name != "get";
         if getter {
             let this = self.funcs.get(func).and_then(|func| func.this.clone()).unwrap_or(Value::UNKNOWN);
             return self.call_func(func, this, &[]).or(&Value::UNKNOWN);
@@ -1287,9 +1332,20 @@ impl<'s, 'a> Machine<'s, 'a> {
                 self.escape(&value);
                 value
             }
-            K::MetaProperty => Value::known(if syntax.text(id).starts_with("import") { "import.meta" } else { "new.target" }),
-            K::Return | K::If | K::For | K::ForIn | K::While | K::Block | K::ExpressionStatement | K::VarDeclaration
-            | K::LexicalDeclaration | K::Try | K::Switch => {
+            K::MetaProperty => {
+                Value::known(if syntax.text(id).starts_with("import") { "import.meta" } else { "new.target" })
+            }
+            K::Return
+            | K::If
+            | K::For
+            | K::ForIn
+            | K::While
+            | K::Block
+            | K::ExpressionStatement
+            | K::VarDeclaration
+            | K::LexicalDeclaration
+            | K::Try
+            | K::Switch => {
                 self.exec(id);
                 Value::UNKNOWN
             }
@@ -1460,9 +1516,13 @@ impl<'s, 'a> Machine<'s, 'a> {
                             .unwrap_or_default(),
                         _ => Vec::new(),
                     };
-                    self.steps += copied.len() as u64;
+                    let affordable = self.work(copied.len() * 32);
                     if let Some(object) = self.objects.get_mut(at) {
                         object.taint |= taint;
+                        object.open |= !affordable;
+                        if !affordable {
+                            continue;
+                        }
                         match value {
                             Value::Object(_) => copied.into_iter().for_each(|(name, value)| object.set(&name, value)),
                             other => {
@@ -1530,7 +1590,9 @@ impl<'s, 'a> Machine<'s, 'a> {
             return self.join(keys.clone().iter(), |machine, key| machine.get(object, key, node));
         }
         let number = match key {
-            Value::Num(number) => literal::whole(*number).filter(|_| number.fract() == 0.0).and_then(|at| usize::try_from(at).ok()),
+            Value::Num(number) => {
+                literal::whole(*number).filter(|_| number.fract() == 0.0).and_then(|at| usize::try_from(at).ok())
+            }
             Value::Str(text) if text.len() < 8 => text.parse().ok(),
             _ => None,
         };
@@ -1549,13 +1611,15 @@ impl<'s, 'a> Machine<'s, 'a> {
                 }
                 ("constructor", _) => Value::known("String"),
                 ("__proto__", _) => Value::known("String.prototype"),
-                (name, None) => Value::known(&format!("String.prototype.{name}")),
+                (name, None) if known::has_method("String", name) => Value::known(&format!("String.prototype.{name}")),
+                _ => Value::UNKNOWN,
             },
             Value::Num(_) | Value::Bool(_) => {
                 let class = if matches!(object, Value::Num(_)) { "Number" } else { "Boolean" };
                 match &*name {
                     "constructor" => Value::known(class),
-                    name => Value::known(&format!("{class}.prototype.{name}")),
+                    name if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
+                    _ => Value::UNKNOWN,
                 }
             }
             Value::Object(at) => self.get_property(*at, &name, number),
@@ -1663,13 +1727,12 @@ impl<'s, 'a> Machine<'s, 'a> {
                         "__proto__" if object.shape == Shape::Plain && !object.open => Value::known("Object.prototype"),
                         "__proto__" if object.shape == Shape::Array => Value::known("Array.prototype"),
                         "source" | "flags" => match &object.shape {
-                            Shape::Regex(source, flags) => Value::Str(if name == "source" { source.clone() } else { flags.clone() }),
+                            Shape::Regex(source, flags) => {
+                                Value::Str(if name == "source" { source.clone() } else { flags.clone() })
+                            }
                             _ => Value::Undefined,
                         },
-                        _ if object.shape == Shape::Array || object.shape == Shape::Bytes => {
-                            Value::known(&format!("{class}.prototype.{name}"))
-                        }
-                        "toString" | "valueOf" | "hasOwnProperty" => Value::known(&format!("{class}.prototype.{name}")),
+                        _ if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
                         _ if object.open || object.shape != Shape::Plain => Value::Unknown(object.taint),
                         _ => Value::Undefined,
                     };
@@ -1908,7 +1971,9 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Num(_) => Value::text("number"),
             Value::Str(_) => Value::text("string"),
             Value::Func(_) | Value::Bound(_) => Value::text("function"),
-            Value::Known(path) if matches!(&**path, "Array" | "String" | "Object" | "Function" | "eval" | "require") => {
+            Value::Known(path)
+                if matches!(&**path, "Array" | "String" | "Object" | "Function" | "eval" | "require") =>
+            {
                 Value::text("function")
             }
             Value::Unknown(_) | Value::Known(_) | Value::Either(_) => Value::UNKNOWN,
@@ -1970,10 +2035,17 @@ impl<'s, 'a> Machine<'s, 'a> {
         let truth = self.truth(&condition);
         let before = self.certain;
         self.certain = before && truth == Some(true);
-        let then = if self.in_call() && truth == Some(false) { Value::Undefined } else { self.eval(syntax.field(id, F::Consequence)) };
+        let then = if self.in_call() && truth == Some(false) {
+            Value::Undefined
+        } else {
+            self.eval(syntax.field(id, F::Consequence))
+        };
         self.certain = before && truth == Some(false);
-        let otherwise =
-            if self.in_call() && truth == Some(true) { Value::Undefined } else { self.eval(syntax.field(id, F::Alternative)) };
+        let otherwise = if self.in_call() && truth == Some(true) {
+            Value::Undefined
+        } else {
+            self.eval(syntax.field(id, F::Alternative))
+        };
         self.certain = before;
         match truth {
             Some(true) => then,
@@ -2082,7 +2154,8 @@ impl<'s, 'a> Machine<'s, 'a> {
     pub(super) fn call_method(&mut self, object: &Value, key: &Value, args: &[Value], id: Id, callee: Id) -> Value {
         if let Value::Either(values) = object {
             self.steps += values.len() as u64;
-            return self.join(values.clone().iter(), |machine, value| machine.call_method(value, key, args, id, callee));
+            return self
+                .join(values.clone().iter(), |machine, value| machine.call_method(value, key, args, id, callee));
         }
         if let Some(name) = self.to_text(key) {
             if let Some(result) = self.builtin_method(object, &name, args, id) {
@@ -2149,7 +2222,14 @@ impl<'s, 'a> Machine<'s, 'a> {
                         if target == "Function.prototype" {
                             return self.call_indirect(&this, how, args, id);
                         }
-                        return self.call_indirect(&Value::known(target), how, args, id);
+                        // `Function.call.bind(f)`: what is called is `this`.
+                        let callable = match &this {
+                            Value::Func(_) | Value::Bound(_) => true,
+                            Value::Known(path) => !known::is_object(path),
+                            _ => false,
+                        };
+                        let target = if callable { this } else { Value::known(target) };
+                        return self.call_indirect(&target, how, args, id);
                     }
                 }
                 self.call_known(&path, &this, args, id, new)
@@ -2227,7 +2307,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         if file.starts_with('.') {
             if file.trim_start_matches("./").starts_with("../") || file == ".." {
-                self.report_as(rules::file_access, Severity::Warning, range.clone(), "a module outside the folder of the script is loaded");
+                self.report_as(
+                    rules::file_access,
+                    Severity::Warning,
+                    range.clone(),
+                    "a module outside the folder of the script is loaded",
+                );
             }
             self.need(NeedKind::Module(file.to_owned()), range);
             return Value::UNKNOWN;
@@ -2291,7 +2376,10 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Str(_) => TEXT,
             Value::Object(at) => self.objects.get(*at).map_or(0, |object| object.taint & !TEXT),
             Value::Known(path) => {
-                if path.starts_with("process.env") || path.starts_with("os.userInfo()") || path.starts_with("os.hostname()") {
+                if path.starts_with("process.env")
+                    || path.starts_with("os.userInfo()")
+                    || path.starts_with("os.hostname()")
+                {
                     ENVIRONMENT
                 } else if path.starts_with("fs.readFile") || path.starts_with("fs/promises.readFile") {
                     FILE

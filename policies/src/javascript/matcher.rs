@@ -76,7 +76,13 @@ impl Matcher {
     }
 
     /// The end of a match that begins there; each part takes what it can, and gives none back.
-    fn end(&self, choice: &[(Set, usize, usize)], chars: &[(usize, char)], at: usize, budget: &mut usize) -> Option<usize> {
+    fn end(
+        &self,
+        choice: &[(Set, usize, usize)],
+        chars: &[(usize, char)],
+        at: usize,
+        budget: &mut usize,
+    ) -> Option<usize> {
         let mut at = at;
         for (set, least, most) in choice {
             let mut count = 0;

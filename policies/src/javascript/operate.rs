@@ -107,7 +107,11 @@ impl Machine<'_, '_> {
             (Value::Undefined, Value::Null) | (Value::Null, Value::Undefined) => Some(!strict),
             (Value::Object(a), Value::Object(b)) => Some(a == b),
             (Value::Undefined | Value::Null, other) | (other, Value::Undefined | Value::Null) => {
-                if other.is_primitive() || matches!(other, Value::Object(_) | Value::Func(_)) { Some(false) } else { None }
+                if other.is_primitive() || matches!(other, Value::Object(_) | Value::Func(_)) {
+                    Some(false)
+                } else {
+                    None
+                }
             }
             (left, right) if left.is_primitive() && right.is_primitive() && strict => Some(false),
             (left, right) if !strict => {
@@ -128,7 +132,11 @@ impl Machine<'_, '_> {
                 let swapped = !matches!(left, Value::Either(_));
                 let mut all: Option<Value> = None;
                 for value in values.clone().iter() {
-                    let one = if swapped { self.operate(operator, other, value) } else { self.operate(operator, value, other) };
+                    let one = if swapped {
+                        self.operate(operator, other, value)
+                    } else {
+                        self.operate(operator, value, other)
+                    };
                     all = Some(all.map_or_else(|| one.clone(), |all| all.or(&one)));
                 }
                 return all.unwrap_or(Value::UNKNOWN);

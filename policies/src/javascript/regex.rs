@@ -17,7 +17,9 @@ impl Set {
     const ALL: Self = Self { ascii: u128::MAX, others: true };
 
     fn one(c: char) -> Self {
-        u32::from(c).checked_sub(128).map_or_else(|| Self { ascii: 1 << u32::from(c), others: false }, |_| Self { ascii: 0, others: true })
+        u32::from(c)
+            .checked_sub(128)
+            .map_or_else(|| Self { ascii: 1 << u32::from(c), others: false }, |_| Self { ascii: 0, others: true })
     }
 
     fn span(from: char, to: char) -> Self {
@@ -87,7 +89,8 @@ pub(super) fn read(pattern: &str, flags: &str) -> Option<Regex> {
     if pattern.len() > LONGEST {
         return None;
     }
-    let mut reader = Reader { rest: pattern.chars().peekable(), any_case: flags.contains('i'), dot_all: flags.contains('s') };
+    let mut reader =
+        Reader { rest: pattern.chars().peekable(), any_case: flags.contains('i'), dot_all: flags.contains('s') };
     let regex = reader.choice(0)?;
     reader.rest.next().is_none().then_some(regex)
 }
@@ -330,7 +333,9 @@ impl Regex {
     fn repeats(&self) -> Set {
         match self {
             Self::Set(_) | Self::Place | Self::Opaque => Set::NONE,
-            Self::Choice(parts) | Self::Sequence(parts) => parts.iter().fold(Set::NONE, |all, part| all.or(part.repeats())),
+            Self::Choice(parts) | Self::Sequence(parts) => {
+                parts.iter().fold(Set::NONE, |all, part| all.or(part.repeats()))
+            }
             Self::Repeat(inner, _, most) if most.is_none_or(|most| most > 9) => inner.uniform(),
             Self::Repeat(inner, ..) => inner.repeats(),
         }
@@ -388,7 +393,7 @@ pub(super) fn catastrophe(pattern: &str, flags: &str) -> Option<&'static str> {
     if !pattern.contains(['*', '+', '{']) || !pattern.contains('(') {
         return None;
     }
-    read(pattern, flags)?
-        .explodes(false)
-        .then_some("this regular expression can take exponential time: what it repeats can match the same text in many ways")
+    read(pattern, flags)?.explodes(false).then_some(
+        "this regular expression can take exponential time: what it repeats can match the same text in many ways",
+    )
 }

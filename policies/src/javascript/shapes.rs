@@ -31,7 +31,7 @@ fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{180e}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}'
-            | '\u{e0100}'..='\u{e01ef}' | '\u{feff}'
+            | '\u{e0100}'..='\u{e01ef}'
     )
 }
 
@@ -39,8 +39,48 @@ fn is_invisible(c: char) -> bool {
 fn looks_latin(c: char) -> bool {
     matches!(
         c,
-        'а' | 'е' | 'о' | 'р' | 'с' | 'у' | 'х' | 'і' | 'ѕ' | 'ј' | 'ԁ' | 'ɡ' | 'һ' | 'ԛ' | 'ԝ' | 'А' | 'В' | 'Е' | 'К' | 'М' | 'Н' | 'О' | 'Р'
-            | 'С' | 'Т' | 'У' | 'Х' | 'ο' | 'ν' | 'Α' | 'Β' | 'Ε' | 'Ζ' | 'Η' | 'Ι' | 'Κ' | 'Μ' | 'Ν' | 'Ο' | 'Ρ' | 'Τ' | 'Υ' | 'Χ'
+        'а' | 'е'
+            | 'о'
+            | 'р'
+            | 'с'
+            | 'у'
+            | 'х'
+            | 'і'
+            | 'ѕ'
+            | 'ј'
+            | 'ԁ'
+            | 'ɡ'
+            | 'һ'
+            | 'ԛ'
+            | 'ԝ'
+            | 'А'
+            | 'В'
+            | 'Е'
+            | 'К'
+            | 'М'
+            | 'Н'
+            | 'О'
+            | 'Р'
+            | 'С'
+            | 'Т'
+            | 'У'
+            | 'Х'
+            | 'ο'
+            | 'ν'
+            | 'Α'
+            | 'Β'
+            | 'Ε'
+            | 'Ζ'
+            | 'Η'
+            | 'Ι'
+            | 'Κ'
+            | 'Μ'
+            | 'Ν'
+            | 'Ο'
+            | 'Ρ'
+            | 'Τ'
+            | 'Υ'
+            | 'Χ'
     )
 }
 
@@ -54,7 +94,12 @@ fn entropy(text: &str) -> f64 {
         }
     }
     let all = f64::from(all.max(1));
-    counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / all).map(|share| -share * share.log2()).sum()
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / all)
+        .map(|share| -share * share.log2())
+        .sum()
 }
 
 /// The kind of key a text has the form of.
@@ -82,7 +127,10 @@ fn key_kind(text: &str) -> Option<&'static str> {
         return Some("a private key");
     }
     forms.iter().find_map(|(prefix, least, of, kind)| {
-        text.find(prefix).and_then(|at| text.get(at + prefix.len()..)).filter(|rest| run(rest, *least, *of)).map(|_| *kind)
+        text.find(prefix)
+            .and_then(|at| text.get(at + prefix.len()..))
+            .filter(|rest| run(rest, *least, *of))
+            .map(|_| *kind)
     })
 }
 
@@ -146,9 +194,12 @@ impl Looking<'_, '_, '_> {
             }
             if turns(c) && reported < 20 {
                 reported += 1;
-                let message = format!("U+{:04X} turns the direction of writing, so that code reads otherwise than it runs", u32::from(c));
+                let message = format!(
+                    "U+{:04X} turns the direction of writing, so that code reads otherwise than it runs",
+                    u32::from(c)
+                );
                 self.report(rules::invisible_unicode, range, &message);
-            } else if is_invisible(c) && !(c == '\u{feff}' && at == 0) {
+            } else if is_invisible(c) {
                 unseen += 1;
                 if unseen == 1 && reported < 20 {
                     reported += 1;
@@ -159,7 +210,11 @@ impl Looking<'_, '_, '_> {
                 unseen = if matches!(c, '\u{fe00}'..='\u{fe0f}') { unseen + 1 } else { 0 };
                 if unseen == 8 && reported < 20 {
                     reported += 1;
-                    self.report(rules::invisible_unicode, range, "a run of variation selectors, which can hold a hidden text");
+                    self.report(
+                        rules::invisible_unicode,
+                        range,
+                        "a run of variation selectors, which can hold a hidden text",
+                    );
                 }
             }
         }
@@ -212,7 +267,11 @@ impl Looking<'_, '_, '_> {
                     if errors < 10 && previous_line != line {
                         errors += 1;
                         previous_line = line;
-                        let message = if node.kind == K::Error { "this cannot be read as JavaScript" } else { "something is missing here" };
+                        let message = if node.kind == K::Error {
+                            "this cannot be read as JavaScript"
+                        } else {
+                            "something is missing here"
+                        };
                         let range = syntax.range(id);
                         let end = range.end.min(range.start + 80);
                         let end = if syntax.text.is_char_boundary(end) { end } else { range.start };
@@ -232,9 +291,16 @@ impl Looking<'_, '_, '_> {
                     } else if name.len() > 1 && name.bytes().all(|byte| matches!(byte, b'$' | b'_')) {
                         dashes.insert(name);
                     }
+                    if name.contains(['\u{200c}', '\u{200d}']) {
+                        let message = "this name has a character that cannot be seen";
+                        self.report(rules::invisible_unicode, syntax.range(id), message);
+                    }
                     if name.contains('\\') {
                         self.report(rules::obfuscated_code, syntax.range(id), "a name is written with escapes");
-                    } else if !name.is_ascii() && name.chars().any(looks_latin) && name.chars().any(|c| c.is_ascii_alphabetic()) {
+                    } else if !name.is_ascii()
+                        && name.chars().any(looks_latin)
+                        && name.chars().any(|c| c.is_ascii_alphabetic())
+                    {
                         let message = "this name mixes letters of different scripts that look alike";
                         self.report(rules::invisible_unicode, syntax.range(id), message);
                     }
@@ -251,14 +317,20 @@ impl Looking<'_, '_, '_> {
                     let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
                     if !inner.is_empty() && inner.len() < 8 && inner.bytes().all(|byte| matches!(byte, b'.' | b'-')) {
                         morse_keys += 1;
-                    } else if inner.len() >= 80 && inner.bytes().all(|byte| matches!(byte, b'.' | b'-' | b' ' | b'/' | b'|')) {
+                    } else if inner.len() >= 80
+                        && inner.bytes().all(|byte| matches!(byte, b'.' | b'-' | b' ' | b'/' | b'|'))
+                    {
                         morse += 1;
                     }
                     if let Some(what) = known_string(text) {
                         self.report(rules::malicious_idiom, syntax.range(id), &format!("this text is {what}"));
                     }
                     if let Some(kind) = key_kind(text) {
-                        self.report(rules::secret_in_source, syntax.range(id), &format!("this text has the form of {kind}"));
+                        self.report(
+                            rules::secret_in_source,
+                            syntax.range(id),
+                            &format!("this text has the form of {kind}"),
+                        );
                     }
                 }
                 K::Declarator | K::Pair | K::Assign => self.secret(id),
@@ -268,7 +340,11 @@ impl Looking<'_, '_, '_> {
             }
         }
         if hexed.len() >= 3 {
-            self.report(rules::obfuscated_code, syntax.range(first_hexed), "names are replaced by numbers, as obfuscators do");
+            self.report(
+                rules::obfuscated_code,
+                syntax.range(first_hexed),
+                "names are replaced by numbers, as obfuscators do",
+            );
         }
         if escaped >= 12 {
             self.report(rules::obfuscated_code, syntax.range(first_escaped), "letters are written as escapes");
@@ -284,9 +360,19 @@ impl Looking<'_, '_, '_> {
     /// A constant of a name that says it is a secret.
     fn secret(&mut self, id: Id) {
         let syntax = self.syntax;
-        let name = [F::Name, F::Key, F::Left].into_iter().map(|field| syntax.field(id, field)).find(|id| *id != NONE).unwrap_or(NONE);
-        let value = [F::Value, F::Right].into_iter().map(|field| syntax.field(id, field)).find(|id| *id != NONE).unwrap_or(NONE);
-        if syntax.kind(value) != K::String || !matches!(syntax.kind(name), K::Ident | K::Property | K::String | K::Member) {
+        let name = [F::Name, F::Key, F::Left]
+            .into_iter()
+            .map(|field| syntax.field(id, field))
+            .find(|id| *id != NONE)
+            .unwrap_or(NONE);
+        let value = [F::Value, F::Right]
+            .into_iter()
+            .map(|field| syntax.field(id, field))
+            .find(|id| *id != NONE)
+            .unwrap_or(NONE);
+        if syntax.kind(value) != K::String
+            || !matches!(syntax.kind(name), K::Ident | K::Property | K::String | K::Member)
+        {
             return;
         }
         let text = syntax.text(value);
@@ -301,7 +387,11 @@ impl Looking<'_, '_, '_> {
         let text = self.syntax.text(id);
         if text.len() < 300 && (text.contains("push") && text.contains("shift") || text.contains("'push'")) {
             let start = self.syntax.node(id).start as usize;
-            self.report(rules::obfuscated_code, start..start + 5, "a table of texts is turned until it fits, as obfuscators do");
+            self.report(
+                rules::obfuscated_code,
+                start..start + 5,
+                "a table of texts is turned until it fits, as obfuscators do",
+            );
         }
     }
 
@@ -312,7 +402,8 @@ impl Looking<'_, '_, '_> {
         if syntax.kind(callee) != K::Member || !syntax.text(callee).ends_with("fromCharCode") {
             return;
         }
-        let numbers = syntax.children(syntax.field(id, F::Arguments)).filter(|id| syntax.kind(*id) == K::Number).count();
+        let numbers =
+            syntax.children(syntax.field(id, F::Arguments)).filter(|id| syntax.kind(*id) == K::Number).count();
         if numbers >= 12 {
             self.report(rules::obfuscated_code, syntax.range(callee), "a text is written as numbers");
         }

@@ -17,13 +17,15 @@ enum Touch {
 fn touch(function: &str) -> Option<Touch> {
     let name = function.strip_suffix("Sync").unwrap_or(function);
     Some(match name {
-        "readFile" | "createReadStream" | "ReadStream" | "readdir" | "open" | "opendir" | "stat" | "lstat" | "exists" | "access"
-        | "readlink" | "realpath" | "watch" | "watchFile" | "statfs" | "openAsBlob" | "glob" | "pathExists" | "readJson"
-        | "readJSON" | "readv" | "existsPath" | "?" => Touch::Read,
-        "writeFile" | "appendFile" | "createWriteStream" | "WriteStream" | "unlink" | "rm" | "rmdir" | "mkdir" | "mkdtemp"
-        | "rename" | "copyFile" | "cp" | "symlink" | "link" | "chmod" | "lchmod" | "chown" | "lchown" | "truncate" | "utimes"
-        | "lutimes" | "copy" | "move" | "remove" | "outputFile" | "ensureDir" | "ensureFile" | "emptyDir" | "writeJson"
-        | "writeJSON" | "outputJson" | "mkdirp" | "mkdirs" | "rimraf" => Touch::Write,
+        "readFile" | "createReadStream" | "ReadStream" | "readdir" | "open" | "opendir" | "stat" | "lstat"
+        | "exists" | "access" | "readlink" | "realpath" | "watch" | "watchFile" | "statfs" | "openAsBlob" | "glob"
+        | "pathExists" | "readJson" | "readJSON" | "readv" | "existsPath" | "?" => Touch::Read,
+        "writeFile" | "appendFile" | "createWriteStream" | "WriteStream" | "unlink" | "rm" | "rmdir" | "mkdir"
+        | "mkdtemp" | "rename" | "copyFile" | "cp" | "symlink" | "link" | "chmod" | "lchmod" | "chown" | "lchown"
+        | "truncate" | "utimes" | "lutimes" | "copy" | "move" | "remove" | "outputFile" | "ensureDir"
+        | "ensureFile" | "emptyDir" | "writeJson" | "writeJSON" | "outputJson" | "mkdirp" | "mkdirs" | "rimraf" => {
+            Touch::Write
+        }
         _ => return None,
     })
 }
@@ -38,9 +40,29 @@ fn is_stream(path: &str) -> bool {
 fn is_credential(path: &str) -> bool {
     let path = path.replace('\\', "/").to_ascii_lowercase();
     [
-        ".ssh", ".aws/", ".npmrc", ".netrc", ".pgpass", ".gnupg", ".kube/config", ".docker/config", ".git-credentials", "/etc/shadow",
-        "/etc/sudoers", "id_rsa", "id_ed25519", ".bash_history", ".zsh_history", "/proc/self/environ", "/environ", "wallet.dat",
-        "login data", "cookies.sqlite", "/secrets/", ".config/gcloud", ".azure",
+        ".ssh",
+        ".aws/",
+        ".npmrc",
+        ".netrc",
+        ".pgpass",
+        ".gnupg",
+        ".kube/config",
+        ".docker/config",
+        ".git-credentials",
+        "/etc/shadow",
+        "/etc/sudoers",
+        "id_rsa",
+        "id_ed25519",
+        ".bash_history",
+        ".zsh_history",
+        "/proc/self/environ",
+        "/environ",
+        "wallet.dat",
+        "login data",
+        "cookies.sqlite",
+        "/secrets/",
+        ".config/gcloud",
+        ".azure",
     ]
     .iter()
     .any(|part| path.contains(part))
@@ -74,7 +96,11 @@ impl Machine<'_, '_> {
     pub(super) fn call_known(&mut self, path: &str, this: &Value, args: &[Value], id: Id, new: bool) -> Value {
         let callee = self.callee(id);
         match path {
-            "require" | "Module._load" | "process.getBuiltinModule" | "Module.require" | "importScripts"
+            "require"
+            | "Module._load"
+            | "process.getBuiltinModule"
+            | "Module.require"
+            | "importScripts"
             | "require.main.require" => {
                 if path != "require" {
                     self.used(path, Trigger::Called, callee);
@@ -95,6 +121,11 @@ impl Machine<'_, '_> {
                     Some(Value::Str(_)) => Value::known("?.constructor()"),
                     _ => Value::UNKNOWN,
                 };
+            }
+            "document.createElement"
+                if args.first().and_then(Value::as_text).is_some_and(|tag| tag.eq_ignore_ascii_case("script")) =>
+            {
+                self.report(rules::dynamic_code, self.syntax.range(id), "a script is put into the page");
             }
             "Function()()" => return Value::known("globalThis"),
             "process.binding" | "process._linkedBinding" | "internalBinding" => {
@@ -198,7 +229,9 @@ impl Machine<'_, '_> {
             let path = args.get(at).cloned().unwrap_or(Value::UNKNOWN);
             for path in path.alternatives() {
                 let need = |path: Option<String>| match kind {
-                    Touch::Write if !(at == 0 && matches!(function, "copyFile" | "copyFileSync" | "cp" | "cpSync" | "copy")) => {
+                    Touch::Write
+                        if !(at == 0 && matches!(function, "copyFile" | "copyFileSync" | "cp" | "cpSync" | "copy")) =>
+                    {
                         NeedKind::Write(path)
                     }
                     _ => NeedKind::Read(path),
@@ -211,7 +244,9 @@ impl Machine<'_, '_> {
                         }
                     }
                     Value::Num(_) => {}
-                    Value::Known(known) if matches!(&**known, "process.stdin.fd" | "process.stdout.fd" | "process.stderr.fd") => {
+                    Value::Known(known)
+                        if matches!(&**known, "process.stdin.fd" | "process.stdout.fd" | "process.stderr.fd") =>
+                    {
                         self.need(NeedKind::Stdin, range.clone());
                     }
                     Value::Known(known) if matches!(&**known, "__filename") && kind == Touch::Read => {}
@@ -250,9 +285,26 @@ impl Machine<'_, '_> {
         let range = self.syntax.range(id);
         let by_url = matches!(
             path,
-            "fetch" | "WebSocket" | "EventSource" | "http.get" | "http.request" | "https.get" | "https.request" | "http2.connect"
-                | "XMLHttpRequest().open" | "axios" | "axios.get" | "axios.post" | "node-fetch" | "navigator.sendBeacon" | "got"
-                | "needle" | "request" | "superagent.get" | "superagent.post" | "ws"
+            "fetch"
+                | "WebSocket"
+                | "EventSource"
+                | "http.get"
+                | "http.request"
+                | "https.get"
+                | "https.request"
+                | "http2.connect"
+                | "XMLHttpRequest().open"
+                | "axios"
+                | "axios.get"
+                | "axios.post"
+                | "node-fetch"
+                | "navigator.sendBeacon"
+                | "got"
+                | "needle"
+                | "request"
+                | "superagent.get"
+                | "superagent.post"
+                | "ws"
         );
         if by_url {
             let place = usize::from(path == "XMLHttpRequest().open");
@@ -260,7 +312,8 @@ impl Machine<'_, '_> {
                 Some(Value::Str(url)) => host_of(url),
                 Some(options @ Value::Object(_)) => {
                     let host = self.get(options, &Value::text("hostname"), id);
-                    let host = if host.as_text().is_some() { host } else { self.get(options, &Value::text("host"), id) };
+                    let host =
+                        if host.as_text().is_some() { host } else { self.get(options, &Value::text("host"), id) };
                     host.as_text().map(|host| host.to_string())
                 }
                 _ => None,
@@ -286,8 +339,25 @@ impl Machine<'_, '_> {
     fn check_idioms(&mut self, path: &str, args: &[Value], id: Id) {
         let root = path.split(['.', '(']).next().unwrap_or(path);
         let range = self.syntax.range(id);
-        let network = matches!(root, "fetch" | "http" | "https" | "net" | "tls" | "dgram" | "dns" | "axios" | "got" | "request" | "WebSocket"
-            | "XMLHttpRequest" | "navigator" | "node-fetch" | "needle" | "ws");
+        let network = matches!(
+            root,
+            "fetch"
+                | "http"
+                | "https"
+                | "net"
+                | "tls"
+                | "dgram"
+                | "dns"
+                | "axios"
+                | "got"
+                | "request"
+                | "WebSocket"
+                | "XMLHttpRequest"
+                | "navigator"
+                | "node-fetch"
+                | "needle"
+                | "ws"
+        );
         if network {
             let taint = self.deep_taints(args);
             if taint & ENVIRONMENT != 0 {
@@ -298,13 +368,17 @@ impl Machine<'_, '_> {
                 self.report(rules::malicious_idiom, range, "the content of a file is sent over the network");
                 return;
             }
-            if path.ends_with(".pipe") && args.iter().any(|arg| arg.path().is_some_and(|path| path.starts_with("child_process"))) {
+            if path.ends_with(".pipe")
+                && args.iter().any(|arg| arg.path().is_some_and(|path| path.starts_with("child_process")))
+            {
                 self.report(rules::malicious_idiom, range, "a connection is given to another program: a reverse shell");
                 return;
             }
         }
         if path.starts_with("child_process.") && path.ends_with(".pipe") {
-            let to_network = args.iter().any(|arg| arg.path().is_some_and(|path| path.starts_with("net.") || path.starts_with("tls.")));
+            let to_network = args
+                .iter()
+                .any(|arg| arg.path().is_some_and(|path| path.starts_with("net.") || path.starts_with("tls.")));
             if to_network {
                 self.report(rules::malicious_idiom, range, "another program is given a connection: a reverse shell");
                 return;
@@ -319,9 +393,10 @@ impl Machine<'_, '_> {
     fn deep_taints(&self, args: &[Value]) -> u8 {
         args.iter().take(16).fold(0, |all, arg| {
             let inner = match arg {
-                Value::Object(at) => self.objects.get(*at).map_or(0, |object| {
-                    object.names().take(32).fold(0, |all, (_, value)| all | self.taint(value))
-                }),
+                Value::Object(at) => self
+                    .objects
+                    .get(*at)
+                    .map_or(0, |object| object.names().take(32).fold(0, |all, (_, value)| all | self.taint(value))),
                 _ => 0,
             };
             all | inner | self.taint(arg)

@@ -155,15 +155,7 @@ pub(super) struct Object {
 
 impl Object {
     pub(super) fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            items: Vec::new(),
-            names: Vec::new(),
-            index: HashMap::new(),
-            open: false,
-            taint: 0,
-            base: None,
-        }
+        Self { shape, items: Vec::new(), names: Vec::new(), index: HashMap::new(), open: false, taint: 0, base: None }
     }
 
     pub(super) fn array(items: Vec<Value>) -> Self {
