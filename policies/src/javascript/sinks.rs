@@ -142,6 +142,9 @@ impl Machine<'_, '_> {
             }
             _ => {}
         }
+        if path.starts_with("process.stdin.") {
+            self.need(NeedKind::Stdin, self.syntax.range(callee));
+        }
         self.check_idioms(path, args, id);
         if let Some(function) = path.strip_prefix("fs.").or_else(|| path.strip_prefix("fs/promises.")) {
             self.call_fs(function, args, id);
@@ -156,10 +159,12 @@ impl Machine<'_, '_> {
         }
         for arg in args {
             match arg {
-                // Passed on, they may be called.
-                Value::Known(inner) if !known::is_object(inner) && !is_own_result(inner) => {
+                // Passed on, it may be called.
+                Value::Known(inner)
+                    if !known::is_object(inner) && &**inner != "Function" && !inner.starts_with("process.env") =>
+                {
                     let inner = inner.clone();
-                    self.used(&inner, Trigger::Named, callee);
+                    self.used(&inner, Trigger::Called, callee);
                 }
                 Value::Bound(bound) => {
                     if let Value::Known(inner) = &bound.0 {
@@ -402,10 +407,6 @@ impl Machine<'_, '_> {
             all | inner | self.taint(arg)
         })
     }
-}
-
-fn is_own_result(path: &str) -> bool {
-    path.contains("()")
 }
 
 /// The host of a URL, with its port where it says one.
