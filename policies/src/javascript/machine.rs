@@ -647,9 +647,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         let mut blind = true;
         let mut flow = Flow::Next;
         while self.certain && self.decoding && self.extra > 0 && self.steps < MOST_STEPS {
-            let known = if condition == NONE {
-                Some(true)
-            } else if first && rounds == 0 {
+            let known = if condition == NONE || (first && rounds == 0) {
                 Some(true)
             } else {
                 let value = self.eval(condition);
@@ -1055,7 +1053,10 @@ impl<'s, 'a> Machine<'s, 'a> {
         let (certain, looping) = (self.certain, self.looping);
         self.certain = true;
         self.looping = 0;
-        let this = func.this.clone().unwrap_or(this);
+        let this = match func.this.clone().unwrap_or(this) {
+            Value::Undefined | Value::Null => Value::known("globalThis"),
+            this => this,
+        };
         self.frames.push(Frame { node: func.node, this, returned: None, call: true, arguments });
         for (at, param) in self.params(func.node).into_iter().enumerate() {
             let rest = matches!(self.syntax.kind(param), K::RestPattern)
@@ -1562,6 +1563,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         let object_node = syntax.field(id, F::Object);
         let object = match syntax.kind(object_node) {
             K::ImportWord => Value::known("import.meta"),
+            K::Ident if syntax.text(object_node) == "arguments" && syntax.kind(id) == K::Member => {
+                match syntax.text(syntax.field(id, F::Property)) {
+                    "callee" => Value::known("arguments"),
+                    _ => self.eval_quiet(object_node),
+                }
+            }
             _ => self.eval_quiet(object_node),
         };
         let key = if syntax.kind(id) == K::Subscript {
@@ -2218,7 +2225,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Known(path) => {
                 let path = path.clone();
                 for how in ["call", "apply", "bind"] {
-                    if let Some(target) = path.strip_suffix(how).and_then(|target| target.strip_suffix('.')) {
+                    let target = path.strip_suffix(how).and_then(|target| target.strip_suffix('.'));
+                    if let Some(target) = target.filter(|target| *target != "Reflect") {
                         if target == "Function.prototype" {
                             return self.call_indirect(&this, how, args, id);
                         }

@@ -102,12 +102,15 @@ fn entropy(text: &str) -> f64 {
         .sum()
 }
 
+/// How a key begins, how many characters follow at least and which, and what it is.
+type Form = (&'static str, usize, fn(char) -> bool, &'static str);
+
 /// The kind of key a text has the form of.
 fn key_kind(text: &str) -> Option<&'static str> {
     let run = |text: &str, min: usize, of: fn(char) -> bool| text.chars().take_while(|c| of(*c)).count() >= min;
     let word: fn(char) -> bool = |c| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let upper: fn(char) -> bool = |c| c.is_ascii_uppercase() || c.is_ascii_digit();
-    let forms: [(&str, usize, fn(char) -> bool, &'static str); 14] = [
+    let forms: [Form; 14] = [
         ("AKIA", 16, upper, "a key of a cloud"),
         ("ASIA", 16, upper, "a key of a cloud"),
         ("AIza", 35, word, "a key of a cloud"),

@@ -161,7 +161,10 @@ impl Machine<'_, '_> {
             match arg {
                 // Passed on, it may be called.
                 Value::Known(inner)
-                    if !known::is_object(inner) && &**inner != "Function" && !inner.starts_with("process.env") =>
+                    if !known::is_object(inner)
+                        && &**inner != "Function"
+                        && !inner.ends_with("[?]")
+                        && !inner.starts_with("process.env") =>
                 {
                     let inner = inner.clone();
                     self.used(&inner, Trigger::Called, callee);

@@ -47,4 +47,5 @@ const JAVASCRIPT: &[Symbol] = &[
     Symbol { path: "WebAssembly.Module", trigger: super::Trigger::Called, does: "runs compiled code" },
     Symbol { path: "WebAssembly.Instance", trigger: super::Trigger::Called, does: "runs compiled code" },
     Symbol { path: "wasi", trigger: super::Trigger::Imported, does: "runs compiled code" },
+    Symbol { path: "v8.setFlagsFromString", trigger: super::Trigger::Called, does: "changes how the engine runs" },
 ];
