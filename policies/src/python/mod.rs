@@ -1,8 +1,225 @@
 //! What a script in this language does.
+//!
+//! The tree of the parser becomes a small tree of its own ([`ast`], [`lower`]); an abstract interpreter ([`machine`],
+//! [`calls`]) runs that on constants, names of the library and unknown values, and looks every name it reaches up in the
+//! tables of the rules. What needs more than a name is code beside it.
 
-use crate::scan::{Collector, Parsed, Script};
+mod ast;
+mod bombs;
+mod calls;
+mod facts;
+mod files;
+mod fold;
+mod literal;
+mod lower;
+mod machine;
+mod names;
+mod regex;
+mod text;
+mod value;
+
+use std::collections::HashSet;
+
+use tree_sitter::Node;
+
+use crate::rules;
+use crate::scan::{Collector, Parsed, Script, SourceLanguage};
+
+use ast::{Ast, Kind, Name, Place, Stmt};
+use lower::Lower;
+use machine::Machine;
+
+/// Steps of a first look beyond every place once.
+const FIRST_FUEL: u32 = 4_000;
+/// Steps of a second look, at a script that names something dangerous and was not seen through.
+const SECOND_FUEL: u32 = 150_000;
+/// How deep a tree may be that is looked at on the caller's own stack.
+const SHALLOW: usize = 100;
+/// The stack for deeper ones, in bytes; only what is used of it takes memory.
+const DEEP_STACK: usize = 256 << 20;
 
 /// Looks at a whole script.
-pub(crate) fn analyze(parsed: &Parsed<'_>, _script: &Script<'_>, _collector: &mut Collector<'_>) {
-    let _ = (parsed.text, &parsed.tree);
+pub(crate) fn analyze(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>) {
+    if parsed.depth <= SHALLOW {
+        return look(parsed, script, collector);
+    }
+    let run = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("scan".into())
+            .stack_size(DEEP_STACK)
+            .spawn_scoped(scope, || look(parsed, script, &mut *collector));
+        thread.is_ok_and(|thread| thread.join().is_ok())
+    });
+    if !run {
+        collector.report_at_start(rules::oversized_source, "the source is nested too deeply to be looked at");
+    }
+}
+
+fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>) {
+    let mut ast = Ast::default();
+    let root = parsed.tree.root_node();
+    let mut lower = Lower::new(parsed.text, &mut ast, None);
+    let module = lower.module(root);
+    let bound = lower.bound();
+    let old = std::mem::take(&mut lower.old);
+    syntax(root, &old, collector);
+
+    let depth = u32::try_from(parsed.depth).unwrap_or(u32::MAX);
+    let mut machine = Machine::new(ast, collector.policy(), script.own_modules, FIRST_FUEL, depth);
+    machine.bound.clone_from(&bound);
+    machine.run(&module);
+    if machine.exhausted && machine.sensitive {
+        let ast = std::mem::take(&mut machine.ast);
+        machine = Machine::new(ast, collector.policy(), script.own_modules, SECOND_FUEL, depth);
+        machine.bound = bound;
+        machine.run(&module);
+    }
+    facts::idioms(&mut machine);
+    strings(&mut machine, parsed.text);
+    unseen(parsed, collector);
+
+    for (rule, place, message) in &machine.findings {
+        collector.report(rule, place.range(), message);
+    }
+    for (kind, place) in std::mem::take(&mut machine.needs) {
+        collector.need(kind, place.range());
+    }
+}
+
+/// Reads code in a string; `None` if it is none.
+fn read(text: &str, ast: &mut Ast, at: Place, bound: &mut HashSet<Name>) -> Option<Vec<Stmt>> {
+    let trimmed = text.trim_start_matches([' ', '\t', '\n', '\u{feff}']);
+    let parsed = Parsed::parse_text(trimmed, SourceLanguage::Python).ok()?;
+    if parsed.depth > SHALLOW {
+        return None;
+    }
+    let mut lower = Lower::new(parsed.text, ast, Some(at));
+    let module = lower.module(parsed.tree.root_node());
+    bound.extend(lower.bound());
+    Some(module)
+}
+
+/// Reports the first places the parser could not read.
+fn syntax(root: Node<'_>, old: &[(Place, &'static str)], collector: &mut Collector<'_>) {
+    for (place, what) in old.iter().take(3) {
+        collector.report(rules::syntax_error, place.range(), what);
+    }
+    if !root.has_error() {
+        return;
+    }
+    let mut cursor = root.walk();
+    let mut told = 0;
+    loop {
+        let node = cursor.node();
+        if node.is_error() || node.is_missing() {
+            let mut range = node.byte_range();
+            range.end = range.end.min(range.start + 80);
+            let what = if node.is_missing() { "something is missing here" } else { "this is not Python" };
+            collector.report(rules::syntax_error, range, what);
+            told += 1;
+            if told >= 3 {
+                return;
+            }
+        } else if node.has_error() && cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return;
+            }
+        }
+    }
+}
+
+/// Secrets in strings, long encoded literals that code is made of, and names made to be unreadable.
+fn strings(machine: &mut Machine<'_>, text: &str) {
+    let mut found = Vec::new();
+    let mut packed = None;
+    for expr in &machine.ast.exprs {
+        let (literal, length): (&str, usize) = match &expr.kind {
+            Kind::Str(text) => (text, text.len()),
+            Kind::Bytes(bytes) => (std::str::from_utf8(bytes).unwrap_or_default(), bytes.len()),
+            _ => continue,
+        };
+        if length >= 20
+            && let Some(what) = text::secret(literal)
+        {
+            found.push((expr.place, what));
+        }
+        if length > 1000 && packed.is_none() && encoded(literal, length) {
+            packed = Some(expr.place);
+        }
+    }
+    for (place, what) in found {
+        machine.report(rules::secret_in_source, place, format!("holds {what}"));
+    }
+    let dynamic = machine.facts.dynamic;
+    if let Some(place) = packed.filter(|_| dynamic || machine.facts.decoded && machine.facts.process) {
+        machine.report(rules::obfuscated_code, place, "a long encoded literal in a script that makes code at run time");
+    }
+    if machine.facts.characters >= 30 && dynamic {
+        machine.report(rules::obfuscated_code, Place::default(), "text put together character by character, in a script that makes code at run time");
+    }
+    if let Some(place) = unreadable_names(machine, text) {
+        machine.report(rules::obfuscated_code, place, "most names are made to be unreadable");
+    }
+}
+
+/// Whether a literal looks encoded: no spaces, few kinds of characters other than letters and digits.
+fn encoded(text: &str, length: usize) -> bool {
+    if text.is_empty() {
+        return length > 1000;
+    }
+    let plain = text.bytes().filter(|byte| byte.is_ascii_alphanumeric() || b"+/=_-\\".contains(byte)).count();
+    plain * 100 >= text.len() * 97
+}
+
+/// Names such as `_0x3f2a`, `IlIIlI`, `O0OO0O`: where they are the most of many.
+fn unreadable_names(machine: &Machine<'_>, text: &str) -> Option<Place> {
+    let mut first = None;
+    let (mut bad, mut all) = (0, 0);
+    for (name, place) in machine.names_bound() {
+        all += 1;
+        let odd = name.len() >= 6
+            && (name.strip_prefix("_0x").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_hexdigit()))
+                || name.chars().all(|c| matches!(c, 'I' | 'l' | '1' | '_'))
+                || name.chars().all(|c| matches!(c, 'O' | '0' | 'o' | '_'))
+                || (name.len() >= 8 && name.chars().all(|c| c == '_')));
+        if odd {
+            bad += 1;
+            first.get_or_insert(place);
+        }
+    }
+    let _ = text;
+    (bad >= 4 && bad * 2 > all).then_some(first).flatten()
+}
+
+/// Characters that cannot be seen, and names that mix scripts.
+fn unseen(parsed: &Parsed<'_>, collector: &mut Collector<'_>) {
+    if parsed.text.is_ascii() {
+        return;
+    }
+    let root = parsed.tree.root_node();
+    let in_code = |at: usize| {
+        root.descendant_for_byte_range(at, at + 1).is_some_and(|node| {
+            !matches!(node.kind(), "comment" | "string_content" | "string" | "escape_sequence")
+        })
+    };
+    for (range, what) in text::invisible(parsed.text, in_code) {
+        collector.report(rules::invisible_unicode, range, what);
+    }
+    let mut told = 0;
+    let mut start = None;
+    for (at, c) in parsed.text.char_indices().chain([(parsed.text.len(), ' ')]) {
+        if c.is_alphanumeric() || c == '_' {
+            start.get_or_insert(at);
+            continue;
+        }
+        let Some(from) = start.take() else { continue };
+        let word = parsed.text.get(from..at).unwrap_or_default();
+        if told < 10 && !word.is_ascii() && text::mixes_scripts(word) && in_code(from) {
+            collector.report(rules::invisible_unicode, from..at, "a name that mixes letters of scripts that look alike");
+            told += 1;
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::Severity;
 pub(crate) static RULE: Rule = Rule {
     id: "file-access",
     title: "files outside what is granted",
-    severity: Severity::Error,
+    severity: Severity::Warning,
     cwe: &[22],
     advice: "grant the file with `--read` or `--write`, or work in the current folder or /tmp",
     page: include_str!("pages/file-access.md"),

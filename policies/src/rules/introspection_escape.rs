@@ -1,6 +1,6 @@
 //! `introspection-escape`: reaching hidden objects through introspection.
 
-use super::{Rule, Symbol};
+use super::{Rule, Symbol, Trigger};
 use crate::Severity;
 
 pub(crate) static RULE: Rule = Rule {
@@ -14,7 +14,24 @@ pub(crate) static RULE: Rule = Rule {
     javascript: JAVASCRIPT,
 };
 
-const PYTHON: &[Symbol] = &[];
+const PYTHON: &[Symbol] = &[
+    Symbol { path: "sys._getframe", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys._current_frames", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys._current_exceptions", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.settrace", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.setprofile", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.addaudithook", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "threading.settrace", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "threading.setprofile", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "gc.get_objects", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "gc.get_referrers", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "gc.get_referents", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "inspect.getclosurevars", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "os._wrap_close", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.call_tracing", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.monitoring*", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+    Symbol { path: "sys.breakpointhook", trigger: Trigger::Named, does: "looks at the frames and objects of the interpreter" },
+];
 
 // Below: the same in JavaScript and TypeScript.
 

@@ -6,7 +6,7 @@ use crate::Severity;
 pub(crate) static RULE: Rule = Rule {
     id: "invisible-unicode",
     title: "characters that make code look like other code",
-    severity: Severity::Error,
+    severity: Severity::Warning,
     cwe: &[1007],
     advice: "remove the character or write it as an escape",
     page: include_str!("pages/invisible-unicode.md"),

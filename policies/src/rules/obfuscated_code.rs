@@ -6,7 +6,7 @@ use crate::Severity;
 pub(crate) static RULE: Rule = Rule {
     id: "obfuscated-code",
     title: "code that hides what it does",
-    severity: Severity::Error,
+    severity: Severity::Warning,
     cwe: &[506],
     advice: "write the script in the clear",
     page: include_str!("pages/obfuscated-code.md"),

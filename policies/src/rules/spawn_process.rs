@@ -1,6 +1,6 @@
 //! `spawn-process`: starting other programs.
 
-use super::{Rule, Symbol};
+use super::{Rule, Symbol, Trigger};
 use crate::Severity;
 
 pub(crate) static RULE: Rule = Rule {
@@ -14,7 +14,75 @@ pub(crate) static RULE: Rule = Rule {
     javascript: JAVASCRIPT,
 };
 
-const PYTHON: &[Symbol] = &[];
+const PYTHON: &[Symbol] = &[
+    Symbol { path: "subprocess", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "_posixsubprocess", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "commands", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "popen2", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "pty", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "pexpect", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "ptyprocess", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "plumbum", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "fabric", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "invoke", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "sh", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "distutils.spawn", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "pip", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "ensurepip", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "venv", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "_winapi", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "win32process", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "win32api", trigger: Trigger::Imported, does: "starts processes" },
+    Symbol { path: "os.system", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.popen*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.spawn*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.exec*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.posix_spawn*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.fork", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.forkpty", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.startfile", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.kill", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.killpg", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "platform.popen", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "asyncio.create_subprocess_exec", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "asyncio.create_subprocess_shell", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "asyncio.subprocess.create_subprocess_exec", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "asyncio.subprocess.create_subprocess_shell", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "concurrent.futures.ProcessPoolExecutor", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "concurrent.futures.process.ProcessPoolExecutor", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.Process", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.Pool", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.pool.Pool", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.get_context", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.context.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.process.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.util.spawnv_passfds", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.popen_*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.spawn.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "multiprocessing.forkserver.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "test.support.script_helper.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "pydoc.pipepager", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "pydoc.tempfilepager", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "pydoc.pager", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "uuid._popen", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "uuid._get_command_stdout", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "webbrowser.open*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "webbrowser.get", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "imaplib.IMAP4_stream", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.add_dll_directory", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "idlelib.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "signal.pthread_kill", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "_xxsubinterpreters.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "concurrent.interpreters.*", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.setuid", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.setgid", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.chroot", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.ptrace", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.unshare", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "os.setns", trigger: Trigger::Named, does: "starts a process" },
+    Symbol { path: "webbrowser", trigger: Trigger::Imported, does: "opens a browser" },
+    Symbol { path: "antigravity", trigger: Trigger::Imported, does: "opens a browser" },
+];
 
 // Below: the same in JavaScript and TypeScript.
 

@@ -1,6 +1,6 @@
 //! `unsafe-deserialization`: reading data that can contain code.
 
-use super::{Rule, Symbol};
+use super::{Rule, Symbol, Trigger};
 use crate::Severity;
 
 pub(crate) static RULE: Rule = Rule {
@@ -14,7 +14,32 @@ pub(crate) static RULE: Rule = Rule {
     javascript: JAVASCRIPT,
 };
 
-const PYTHON: &[Symbol] = &[];
+const PYTHON: &[Symbol] = &[
+    Symbol { path: "shelve", trigger: Trigger::Imported, does: "runs what the data says" },
+    Symbol { path: "dill", trigger: Trigger::Imported, does: "runs what the data says" },
+    Symbol { path: "cloudpickle", trigger: Trigger::Imported, does: "runs what the data says" },
+    Symbol { path: "jsonpickle", trigger: Trigger::Imported, does: "runs what the data says" },
+    Symbol { path: "pickle.load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pickle.loads", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pickle._load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pickle._loads", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pickle.Unpickler", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pickle._Unpickler", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "marshal.load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "marshal.loads", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.unsafe_load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.unsafe_load_all", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.full_load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.full_load_all", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.UnsafeLoader", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.Loader", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "yaml.UnsafeConstructor", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "joblib.load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "pandas.read_pickle", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "sklearn.externals.joblib.load", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "multiprocessing.reduction.ForkingPickler.loads", trigger: Trigger::Named, does: "runs what the data says" },
+    Symbol { path: "ruamel.yaml.unsafe_load", trigger: Trigger::Named, does: "runs what the data says" },
+];
 
 // Below: the same in JavaScript and TypeScript.
 

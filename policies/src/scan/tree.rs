@@ -11,6 +11,8 @@ use super::{DEEPEST_TREE, PARSE_BUDGET, Source, SourceLanguage};
 pub(crate) struct Parsed<'a> {
     pub(crate) text: &'a str,
     pub(crate) tree: Tree,
+    /// How deep the tree is.
+    pub(crate) depth: usize,
 }
 
 impl<'a> Parsed<'a> {
@@ -40,10 +42,11 @@ impl<'a> Parsed<'a> {
                 Some(ParseOptions::new().progress_callback(&mut late)),
             )
             .ok_or("the source takes too long to parse")?;
-        if depth(&tree) > DEEPEST_TREE {
+        let depth = depth(&tree);
+        if depth > DEEPEST_TREE {
             return Err("the source is nested too deeply to be looked at");
         }
-        Ok(Self { text, tree })
+        Ok(Self { text, tree, depth })
     }
 }
 
