@@ -9,7 +9,12 @@ fn main() {
         let s = Scanner::new().scan(&script, &strict);
         let e = t.elapsed();
         let m = Scanner::new().scan(&script, &moderate);
-        let f: Vec<String> = m.findings.iter().take(6).map(|f| format!("{}@{}:{} {}", f.rule, f.span.line, f.span.column, f.message)).collect();
+        let f: Vec<String> = m
+            .findings
+            .iter()
+            .take(6)
+            .map(|f| format!("{}@{}:{} {}", f.rule, f.span.line, f.span.column, f.message))
+            .collect();
         println!("{} {} {} {:?} {}", s.verdict, m.verdict, path.rsplit('/').next().unwrap(), e, f.join(" | "));
     }
 }

@@ -204,17 +204,30 @@ impl Tables {
     }
 }
 
-static JAVASCRIPT_LANGUAGE: LazyLock<Language> = LazyLock::new(|| tree_sitter_javascript::LANGUAGE.into());
-static JAVASCRIPT: LazyLock<Tables> = LazyLock::new(|| Tables::new(&JAVASCRIPT_LANGUAGE));
-static TYPESCRIPT: LazyLock<Tables> = LazyLock::new(|| Tables::new(&tree_sitter_typescript::LANGUAGE_TSX.into()));
+/// The grammars of JavaScript and of both dialects of TypeScript.
+static GRAMMARS: LazyLock<Vec<(Language, Tables)>> = LazyLock::new(|| {
+    [
+        tree_sitter_javascript::LANGUAGE,
+        tree_sitter_typescript::LANGUAGE_TSX,
+        tree_sitter_typescript::LANGUAGE_TYPESCRIPT,
+    ]
+    .into_iter()
+    .map(|grammar| {
+        let language = grammar.into();
+        let tables = Tables::new(&language);
+        (language, tables)
+    })
+    .collect()
+});
 
 const NOTHING: Node = Node { kind: K::Skip, field: F::None, start: 0, end: 0, first: NONE, next: NONE };
 
 impl<'a> Syntax<'a> {
     /// Takes over a tree, with a cursor.
     pub(super) fn new(text: &'a str, tree: &Tree) -> Self {
-        let Tables { kinds, fields } =
-            if *tree.language() == *JAVASCRIPT_LANGUAGE { &*JAVASCRIPT } else { &*TYPESCRIPT };
+        let language = tree.language();
+        let tables = GRAMMARS.iter().find(|(other, _)| *other == *language).map(|(_, tables)| tables);
+        let (kinds, fields) = tables.map_or((&[][..], &[][..]), |tables| (&tables.kinds[..], &tables.fields[..]));
         let mut nodes: Vec<Node> = Vec::with_capacity(text.len() / 4 + 8);
         // The node whose children are being read, and its last child so far.
         let mut open: Vec<(Id, Id)> = Vec::new();

@@ -502,8 +502,7 @@ impl<'a> Lower<'a> {
         let mut params = Vec::new();
         let mut keyword_only = false;
         for (_, child) in kids(node) {
-            let mut param =
-                Param { name: 0, default: None, annotation: None, kind: ArgKind::Plain, keyword_only };
+            let mut param = Param { name: 0, default: None, annotation: None, kind: ArgKind::Plain, keyword_only };
             let mut named = None;
             match child.kind() {
                 "identifier" => named = Some(child),
@@ -798,7 +797,8 @@ impl<'a> Lower<'a> {
             }
             "comparison_operator" => {
                 let mut cursor = node.walk();
-                let operators = node.children_by_field_name("operators", &mut cursor).map(|node| comparison(node.kind())).collect();
+                let operators =
+                    node.children_by_field_name("operators", &mut cursor).map(|node| comparison(node.kind())).collect();
                 Kind::Compare(self.all(node), operators)
             }
             "conditional_expression" => match self.all(node).as_slice() {

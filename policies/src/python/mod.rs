@@ -158,7 +158,11 @@ fn strings(machine: &mut Machine<'_>, text: &str) {
         machine.report(rules::obfuscated_code, place, "a long encoded literal in a script that makes code at run time");
     }
     if machine.facts.characters >= 30 && dynamic {
-        machine.report(rules::obfuscated_code, Place::default(), "text put together character by character, in a script that makes code at run time");
+        machine.report(
+            rules::obfuscated_code,
+            Place::default(),
+            "text put together character by character, in a script that makes code at run time",
+        );
     }
     if let Some(place) = unreadable_names(machine, text) {
         machine.report(rules::obfuscated_code, place, "most names are made to be unreadable");
@@ -201,9 +205,8 @@ fn unseen(parsed: &Parsed<'_>, collector: &mut Collector<'_>) {
     }
     let root = parsed.tree.root_node();
     let in_code = |at: usize| {
-        root.descendant_for_byte_range(at, at + 1).is_some_and(|node| {
-            !matches!(node.kind(), "comment" | "string_content" | "string" | "escape_sequence")
-        })
+        root.descendant_for_byte_range(at, at + 1)
+            .is_some_and(|node| !matches!(node.kind(), "comment" | "string_content" | "string" | "escape_sequence"))
     };
     for (range, what) in text::invisible(parsed.text, in_code) {
         collector.report(rules::invisible_unicode, range, what);
@@ -218,7 +221,11 @@ fn unseen(parsed: &Parsed<'_>, collector: &mut Collector<'_>) {
         let Some(from) = start.take() else { continue };
         let word = parsed.text.get(from..at).unwrap_or_default();
         if told < 10 && !word.is_ascii() && text::mixes_scripts(word) && in_code(from) {
-            collector.report(rules::invisible_unicode, from..at, "a name that mixes letters of scripts that look alike");
+            collector.report(
+                rules::invisible_unicode,
+                from..at,
+                "a name that mixes letters of scripts that look alike",
+            );
             told += 1;
         }
     }
