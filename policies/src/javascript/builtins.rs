@@ -101,7 +101,13 @@ impl Machine<'_, '_> {
 
     fn text_method(&mut self, text: &Rc<str>, name: &str, args: &[Value], id: Id) -> Option<Value> {
         let unknown = Some(Value::Unknown(TEXT));
-        let length = text.chars().count();
+        // Taking a text apart costs more than its length.
+        let apart = matches!(name, "split" | "match" | "matchAll" | "replace" | "replaceAll");
+        let near = matches!(name, "charCodeAt" | "charAt" | "codePointAt") && text.is_ascii();
+        if !self.work(if near { 16 } else { text.len() * if apart { 24 } else { 1 } + 16 }) {
+            return if known::has_method("String", name) { unknown } else { None };
+        }
+        let length = if near { text.len() } else { text.chars().count() };
         let made = match name {
             "charAt" | "at" => {
                 let Some(at) = self.argument(args, 0, 0.0) else { return unknown };
@@ -308,6 +314,12 @@ impl Machine<'_, '_> {
     }
 
     fn array_method(&mut self, at: usize, name: &str, args: &[Value], id: Id) -> Option<Value> {
+        let long = self.objects.get(at)?.items.len();
+        if matches!(name, "push" | "pop" | "at") || !known::has_method("Array", name) {
+            self.work(8);
+        } else if !self.work(long * 16 + 16) {
+            return Some(self.any_item(at));
+        }
         let object = self.objects.get(at)?;
         let taint = object.taint;
         let bytes = object.shape == Shape::Bytes;

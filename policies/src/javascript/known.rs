@@ -186,6 +186,110 @@ pub(super) fn function_text(path: &str) -> Option<String> {
     Some(format!("function {name}() {{ [native code] }}"))
 }
 
+/// Whether values of a class of the language have a method of that name.
+pub(super) fn has_method(class: &str, name: &str) -> bool {
+    let of_all = matches!(
+        name,
+        "toString" | "valueOf" | "hasOwnProperty" | "toLocaleString" | "isPrototypeOf" | "propertyIsEnumerable"
+    );
+    let own = match class {
+        "String" => matches!(
+            name,
+            "at" | "charAt"
+                | "charCodeAt"
+                | "codePointAt"
+                | "concat"
+                | "endsWith"
+                | "includes"
+                | "indexOf"
+                | "lastIndexOf"
+                | "localeCompare"
+                | "match"
+                | "matchAll"
+                | "normalize"
+                | "padEnd"
+                | "padStart"
+                | "repeat"
+                | "replace"
+                | "replaceAll"
+                | "search"
+                | "slice"
+                | "split"
+                | "startsWith"
+                | "substr"
+                | "substring"
+                | "toLowerCase"
+                | "toUpperCase"
+                | "trim"
+                | "trimEnd"
+                | "trimStart"
+                | "trimLeft"
+                | "trimRight"
+                | "anchor"
+                | "big"
+                | "blink"
+                | "bold"
+                | "fixed"
+                | "fontcolor"
+                | "fontsize"
+                | "italics"
+                | "link"
+                | "small"
+                | "strike"
+                | "sub"
+                | "sup"
+        ),
+        "Number" => matches!(name, "toFixed" | "toPrecision" | "toExponential"),
+        "Array" | "Buffer" => matches!(
+            name,
+            "at" | "concat"
+                | "copyWithin"
+                | "entries"
+                | "every"
+                | "fill"
+                | "filter"
+                | "find"
+                | "findIndex"
+                | "findLast"
+                | "findLastIndex"
+                | "flat"
+                | "flatMap"
+                | "forEach"
+                | "includes"
+                | "indexOf"
+                | "join"
+                | "keys"
+                | "lastIndexOf"
+                | "map"
+                | "pop"
+                | "push"
+                | "reduce"
+                | "reduceRight"
+                | "reverse"
+                | "shift"
+                | "slice"
+                | "some"
+                | "sort"
+                | "splice"
+                | "unshift"
+                | "values"
+                | "toReversed"
+                | "toSorted"
+                | "toSpliced"
+                | "with"
+                | "subarray"
+                | "set"
+                | "readUInt8"
+                | "write"
+                | "equals"
+                | "copy"
+        ),
+        "RegExp" => matches!(name, "exec" | "test" | "compile"),
+        _ => false,
+    };
+    of_all || own
+}
+
 /// Whether what a call of this path returns is worth knowing by its path.
 pub(super) fn keeps_result(path: &str) -> bool {
     let root = path.split(['.', '(']).next().unwrap_or(path);

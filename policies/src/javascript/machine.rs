@@ -76,6 +76,8 @@ pub(super) struct Machine<'s, 'a> {
     /// Whether loops are run over and over.
     decoding: bool,
     looping: u32,
+    /// Whether `arguments` is mentioned anywhere.
+    uses_arguments: bool,
     extra: u64,
     steps: u64,
     /// Bytes of text that may still be made.
@@ -90,7 +92,9 @@ pub(super) struct Machine<'s, 'a> {
 impl<'s, 'a> Machine<'s, 'a> {
     /// A machine that recurses no deeper than `deepest`.
     pub(super) fn new(syntax: &'s Syntax<'a>, names: Names, deepest: usize) -> Self {
-        let decoding = [
+        // Running loops takes time, and pays where something is decoded that may then be used.
+        let has = |words: &[&str]| words.iter().any(|word| syntax.text.contains(word));
+        let decoders = has(&[
             "fromCharCode",
             "charCodeAt",
             "fromCodePoint",
@@ -98,12 +102,22 @@ impl<'s, 'a> Machine<'s, 'a> {
             "atob",
             "Buffer",
             "parseInt",
-            "\\x",
-            "][",
             "split(",
-        ]
-        .iter()
-        .any(|hint| syntax.text.contains(hint));
+            "join(",
+        ]);
+        let sinks = has(&[
+            "require",
+            "import(",
+            "globalThis",
+            "global",
+            "window",
+            "eval",
+            "Function",
+            "process",
+            "constructor",
+            "self",
+        ]);
+        let decoding = (decoders && sinks) || has(&["\\x", "\\u00", "![]", "_0x"]);
         let nodes = syntax.nodes.len() as u64;
         let variables =
             names.names.iter().map(|_| Variable { value: Value::UNKNOWN, all: Value::Undefined, writes: 0 }).collect();
@@ -127,7 +141,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             certain: true,
             decoding,
             looping: 0,
-            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(50_000) },
+            uses_arguments: syntax.text.contains("arguments"),
+            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(20_000) },
             steps: 0,
             bytes: 16 << 20,
             depth: 0,
@@ -175,7 +190,7 @@ impl<'s, 'a> Machine<'s, 'a> {
     }
 
     pub(super) fn report_as(&mut self, rule: &'static Rule, severity: Severity, range: Range<usize>, message: &str) {
-        if self.hit.insert((rule.id, range.start, range.end)) {
+        if self.hits.len() <= crate::scan::MOST_FINDINGS && self.hit.insert((rule.id, range.start, range.end)) {
             self.hits.push(Hit { rule, severity, range, message: message.to_owned() });
         }
     }
@@ -188,6 +203,10 @@ impl<'s, 'a> Machine<'s, 'a> {
 
     /// Reports what the tables say about a path.
     pub(super) fn used(&mut self, path: &str, trigger: Trigger, node: Id) {
+        // What many programs ask for and nobody has to hide.
+        if let Some("NODE_ENV" | "DEBUG" | "NO_COLOR" | "FORCE_COLOR" | "CI") = path.strip_prefix("process.env.") {
+            return;
+        }
         let range = self.syntax.range(node);
         for (rule, symbol) in symbols::find(path) {
             if symbol.trigger <= trigger {
@@ -227,6 +246,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         self.depth += 1;
         true
+    }
+
+    /// Pays for work on so many bytes; false if there is nothing left to pay with.
+    pub(super) fn work(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.bytes > 0
     }
 
     /// A text of the script's making; unknown if there are too many or it is too long.
@@ -622,9 +647,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         let mut blind = true;
         let mut flow = Flow::Next;
         while self.certain && self.decoding && self.extra > 0 && self.steps < MOST_STEPS {
-            let known = if condition == NONE {
-                Some(true)
-            } else if first && rounds == 0 {
+            let known = if condition == NONE || (first && rounds == 0) {
                 Some(true)
             } else {
                 let value = self.eval(condition);
@@ -1026,11 +1049,14 @@ impl<'s, 'a> Machine<'s, 'a> {
         }
         // A function that is already running gets its variables back afterwards.
         let saved = if active > 0 { self.save(func.node) } else { Vec::new() };
-        let arguments = self.make_array(args.to_vec());
+        let arguments = if self.uses_arguments { self.make_array(args.to_vec()) } else { Value::UNKNOWN };
         let (certain, looping) = (self.certain, self.looping);
         self.certain = true;
         self.looping = 0;
-        let this = func.this.clone().unwrap_or(this);
+        let this = match func.this.clone().unwrap_or(this) {
+            Value::Undefined | Value::Null => Value::known("globalThis"),
+            this => this,
+        };
         self.frames.push(Frame { node: func.node, this, returned: None, call: true, arguments });
         for (at, param) in self.params(func.node).into_iter().enumerate() {
             let rest = matches!(self.syntax.kind(param), K::RestPattern)
@@ -1491,9 +1517,13 @@ impl<'s, 'a> Machine<'s, 'a> {
                             .unwrap_or_default(),
                         _ => Vec::new(),
                     };
-                    self.steps += copied.len() as u64;
+                    let affordable = self.work(copied.len() * 32);
                     if let Some(object) = self.objects.get_mut(at) {
                         object.taint |= taint;
+                        object.open |= !affordable;
+                        if !affordable {
+                            continue;
+                        }
                         match value {
                             Value::Object(_) => copied.into_iter().for_each(|(name, value)| object.set(&name, value)),
                             other => {
@@ -1533,6 +1563,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         let object_node = syntax.field(id, F::Object);
         let object = match syntax.kind(object_node) {
             K::ImportWord => Value::known("import.meta"),
+            K::Ident if syntax.text(object_node) == "arguments" && syntax.kind(id) == K::Member => {
+                match syntax.text(syntax.field(id, F::Property)) {
+                    "callee" => Value::known("arguments"),
+                    _ => self.eval_quiet(object_node),
+                }
+            }
             _ => self.eval_quiet(object_node),
         };
         let key = if syntax.kind(id) == K::Subscript {
@@ -1582,13 +1618,15 @@ impl<'s, 'a> Machine<'s, 'a> {
                 }
                 ("constructor", _) => Value::known("String"),
                 ("__proto__", _) => Value::known("String.prototype"),
-                (name, None) => Value::known(&format!("String.prototype.{name}")),
+                (name, None) if known::has_method("String", name) => Value::known(&format!("String.prototype.{name}")),
+                _ => Value::UNKNOWN,
             },
             Value::Num(_) | Value::Bool(_) => {
                 let class = if matches!(object, Value::Num(_)) { "Number" } else { "Boolean" };
                 match &*name {
                     "constructor" => Value::known(class),
-                    name => Value::known(&format!("{class}.prototype.{name}")),
+                    name if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
+                    _ => Value::UNKNOWN,
                 }
             }
             Value::Object(at) => self.get_property(*at, &name, number),
@@ -1701,10 +1739,7 @@ impl<'s, 'a> Machine<'s, 'a> {
                             }
                             _ => Value::Undefined,
                         },
-                        _ if object.shape == Shape::Array || object.shape == Shape::Bytes => {
-                            Value::known(&format!("{class}.prototype.{name}"))
-                        }
-                        "toString" | "valueOf" | "hasOwnProperty" => Value::known(&format!("{class}.prototype.{name}")),
+                        _ if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
                         _ if object.open || object.shape != Shape::Plain => Value::Unknown(object.taint),
                         _ => Value::Undefined,
                     };
@@ -2190,11 +2225,19 @@ impl<'s, 'a> Machine<'s, 'a> {
             Value::Known(path) => {
                 let path = path.clone();
                 for how in ["call", "apply", "bind"] {
-                    if let Some(target) = path.strip_suffix(how).and_then(|target| target.strip_suffix('.')) {
+                    let target = path.strip_suffix(how).and_then(|target| target.strip_suffix('.'));
+                    if let Some(target) = target.filter(|target| *target != "Reflect") {
                         if target == "Function.prototype" {
                             return self.call_indirect(&this, how, args, id);
                         }
-                        return self.call_indirect(&Value::known(target), how, args, id);
+                        // `Function.call.bind(f)`: what is called is `this`.
+                        let callable = match &this {
+                            Value::Func(_) | Value::Bound(_) => true,
+                            Value::Known(path) => !known::is_object(path),
+                            _ => false,
+                        };
+                        let target = if callable { this } else { Value::known(target) };
+                        return self.call_indirect(&target, how, args, id);
                     }
                 }
                 self.call_known(&path, &this, args, id, new)

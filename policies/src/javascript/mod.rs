@@ -30,7 +30,7 @@ use names::Names;
 use syntax::Syntax;
 
 /// How deep the analysis recurses on the stack of its caller, and on its own.
-const SHALLOW: usize = 120;
+const SHALLOW: usize = 100;
 const DEEP: usize = 12_000;
 /// The stack of a thread that looks at a deep source, in bytes; only what is used of it is taken.
 const DEEP_STACK: usize = 512 << 20;

@@ -31,7 +31,7 @@ fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{180e}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}'
-            | '\u{e0100}'..='\u{e01ef}' | '\u{feff}'
+            | '\u{e0100}'..='\u{e01ef}'
     )
 }
 
@@ -102,12 +102,15 @@ fn entropy(text: &str) -> f64 {
         .sum()
 }
 
+/// How a key begins, how many characters follow at least and which, and what it is.
+type Form = (&'static str, usize, fn(char) -> bool, &'static str);
+
 /// The kind of key a text has the form of.
 fn key_kind(text: &str) -> Option<&'static str> {
     let run = |text: &str, min: usize, of: fn(char) -> bool| text.chars().take_while(|c| of(*c)).count() >= min;
     let word: fn(char) -> bool = |c| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let upper: fn(char) -> bool = |c| c.is_ascii_uppercase() || c.is_ascii_digit();
-    let forms: [(&str, usize, fn(char) -> bool, &'static str); 14] = [
+    let forms: [Form; 14] = [
         ("AKIA", 16, upper, "a key of a cloud"),
         ("ASIA", 16, upper, "a key of a cloud"),
         ("AIza", 35, word, "a key of a cloud"),
@@ -199,7 +202,7 @@ impl Looking<'_, '_, '_> {
                     u32::from(c)
                 );
                 self.report(rules::invisible_unicode, range, &message);
-            } else if is_invisible(c) && !(c == '\u{feff}' && at == 0) {
+            } else if is_invisible(c) {
                 unseen += 1;
                 if unseen == 1 && reported < 20 {
                     reported += 1;
@@ -290,6 +293,10 @@ impl Looking<'_, '_, '_> {
                         }
                     } else if name.len() > 1 && name.bytes().all(|byte| matches!(byte, b'$' | b'_')) {
                         dashes.insert(name);
+                    }
+                    if name.contains(['\u{200c}', '\u{200d}']) {
+                        let message = "this name has a character that cannot be seen";
+                        self.report(rules::invisible_unicode, syntax.range(id), message);
                     }
                     if name.contains('\\') {
                         self.report(rules::obfuscated_code, syntax.range(id), "a name is written with escapes");

@@ -122,6 +122,11 @@ impl Machine<'_, '_> {
                     _ => Value::UNKNOWN,
                 };
             }
+            "document.createElement"
+                if args.first().and_then(Value::as_text).is_some_and(|tag| tag.eq_ignore_ascii_case("script")) =>
+            {
+                self.report(rules::dynamic_code, self.syntax.range(id), "a script is put into the page");
+            }
             "Function()()" => return Value::known("globalThis"),
             "process.binding" | "process._linkedBinding" | "internalBinding" => {
                 self.used(path, Trigger::Called, callee);
@@ -137,6 +142,9 @@ impl Machine<'_, '_> {
             }
             _ => {}
         }
+        if path.starts_with("process.stdin.") {
+            self.need(NeedKind::Stdin, self.syntax.range(callee));
+        }
         self.check_idioms(path, args, id);
         if let Some(function) = path.strip_prefix("fs.").or_else(|| path.strip_prefix("fs/promises.")) {
             self.call_fs(function, args, id);
@@ -151,10 +159,15 @@ impl Machine<'_, '_> {
         }
         for arg in args {
             match arg {
-                // Passed on, they may be called.
-                Value::Known(inner) if !known::is_object(inner) && !is_own_result(inner) => {
+                // Passed on, it may be called.
+                Value::Known(inner)
+                    if !known::is_object(inner)
+                        && &**inner != "Function"
+                        && !inner.ends_with("[?]")
+                        && !inner.starts_with("process.env") =>
+                {
                     let inner = inner.clone();
-                    self.used(&inner, Trigger::Named, callee);
+                    self.used(&inner, Trigger::Called, callee);
                 }
                 Value::Bound(bound) => {
                     if let Value::Known(inner) = &bound.0 {
@@ -397,10 +410,6 @@ impl Machine<'_, '_> {
             all | inner | self.taint(arg)
         })
     }
-}
-
-fn is_own_result(path: &str) -> bool {
-    path.contains("()")
 }
 
 /// The host of a URL, with its port where it says one.

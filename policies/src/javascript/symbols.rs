@@ -30,7 +30,9 @@ pub(super) fn find(path: &str) -> Vec<(&'static Rule, &'static Symbol)> {
     let mut found = index.exact.get(path).cloned().unwrap_or_default();
     // An exact entry goes before one for all names that begin alike.
     for (beginning, rule, symbol) in &index.beginnings {
-        if path.starts_with(beginning) && !found.iter().any(|(other, _)| other.id == rule.id) {
+        // What a call returns is reported where the call is.
+        let rest = path.strip_prefix(beginning);
+        if rest.is_some_and(|rest| !rest.contains('(')) && !found.iter().any(|(other, _)| other.id == rule.id) {
             found.push((rule, symbol));
         }
     }

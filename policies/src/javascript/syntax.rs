@@ -1,8 +1,9 @@
 //! The syntax tree as the analysis walks it: a flat list of nodes, without types and comments.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
-use tree_sitter::Tree;
+use tree_sitter::{Language, Tree};
 
 /// Index of a node.
 pub(super) type Id = u32;
@@ -179,13 +180,15 @@ pub(super) struct Syntax<'a> {
     pub(super) depth: usize,
 }
 
-const NOTHING: Node = Node { kind: K::Skip, field: F::None, start: 0, end: 0, first: NONE, next: NONE };
+/// What the numbers of a grammar mean.
+struct Tables {
+    kinds: Vec<Option<K>>,
+    fields: Vec<F>,
+}
 
-impl<'a> Syntax<'a> {
-    /// Takes over a tree, with a cursor.
-    pub(super) fn new(text: &'a str, tree: &Tree) -> Self {
-        let language = tree.language();
-        let kinds: Vec<Option<K>> = (0..=u16::try_from(language.node_kind_count()).unwrap_or(u16::MAX))
+impl Tables {
+    fn new(language: &Language) -> Self {
+        let kinds = (0..=u16::try_from(language.node_kind_count()).unwrap_or(u16::MAX))
             .map(|id| {
                 let name = language.node_kind_for_id(id)?;
                 if !language.node_kind_is_named(id) {
@@ -194,9 +197,37 @@ impl<'a> Syntax<'a> {
                 Some(kind(name).unwrap_or(if is_skipped(name) { K::Skip } else { K::Other }))
             })
             .collect();
-        let fields: Vec<F> = (0..=u16::try_from(language.field_count()).unwrap_or(u16::MAX))
+        let fields = (0..=u16::try_from(language.field_count()).unwrap_or(u16::MAX))
             .map(|id| language.field_name_for_id(id).map_or(F::None, field))
             .collect();
+        Self { kinds, fields }
+    }
+}
+
+/// The grammars of JavaScript and of both dialects of TypeScript.
+static GRAMMARS: LazyLock<Vec<(Language, Tables)>> = LazyLock::new(|| {
+    [
+        tree_sitter_javascript::LANGUAGE,
+        tree_sitter_typescript::LANGUAGE_TSX,
+        tree_sitter_typescript::LANGUAGE_TYPESCRIPT,
+    ]
+    .into_iter()
+    .map(|grammar| {
+        let language = grammar.into();
+        let tables = Tables::new(&language);
+        (language, tables)
+    })
+    .collect()
+});
+
+const NOTHING: Node = Node { kind: K::Skip, field: F::None, start: 0, end: 0, first: NONE, next: NONE };
+
+impl<'a> Syntax<'a> {
+    /// Takes over a tree, with a cursor.
+    pub(super) fn new(text: &'a str, tree: &Tree) -> Self {
+        let language = tree.language();
+        let tables = GRAMMARS.iter().find(|(other, _)| *other == *language).map(|(_, tables)| tables);
+        let (kinds, fields) = tables.map_or((&[][..], &[][..]), |tables| (&tables.kinds[..], &tables.fields[..]));
         let mut nodes: Vec<Node> = Vec::with_capacity(text.len() / 4 + 8);
         // The node whose children are being read, and its last child so far.
         let mut open: Vec<(Id, Id)> = Vec::new();

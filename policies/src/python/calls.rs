@@ -83,8 +83,10 @@ impl Machine<'_> {
                     }
                 } else if let Some(Heap::Made(path, args)) = self.heap.get(*index) {
                     let path = Rc::clone(path);
-                    if &*path == "functools.partial" && name == "func" {
-                        return args.plain.first().cloned().unwrap_or(Value::Unknown);
+                    if matches!(&*path, "types.SimpleNamespace" | "argparse.Namespace")
+                        && let Some(value) = args.key(name)
+                    {
+                        return value.clone();
                     }
                     let full = format!("{path}.{name}");
                     self.named(&full, place, Trigger::Named);
@@ -224,6 +226,7 @@ impl Machine<'_> {
             if names::walks(&text) || text == "__class__".into() {
                 let literal = base.each().iter().any(|base| {
                     matches!(base, Value::Str(_) | Value::Bytes(_) | Value::Int(_) | Value::Bool(_) | Value::None)
+                        || self.is_container(base)
                 });
                 if literal {
                     self.report(rules::introspection_escape, place, format!("takes `{text}` of a constant"));
@@ -338,7 +341,14 @@ impl Machine<'_> {
                             if taken > 64 {
                                 break;
                             }
-                            if matches!(value, Value::Path(_) | Value::Function(_) | Value::Str(_) | Value::Class(_)) {
+                            if matches!(
+                                value,
+                                Value::Path(_)
+                                    | Value::Function(_)
+                                    | Value::Str(_)
+                                    | Value::Class(_)
+                                    | Value::Member(_)
+                            ) {
                                 taken += 1;
                                 found = Some(match found {
                                     Some(old) => old.join(value.clone()),
@@ -547,7 +557,10 @@ impl Machine<'_> {
         for arg in args.all() {
             for one in arg.each() {
                 if let Value::Path(path) = one {
-                    if matches!(&**path, "os" | "builtins" | "subprocess" | "importlib" | "ctypes") {
+                    let module = matches!(&**path, "os" | "builtins" | "subprocess" | "importlib" | "ctypes");
+                    if module && matches!(arg, Value::Union(_)) {
+                        // One of many things: most are harmless.
+                    } else if module {
                         let path = Rc::clone(path);
                         self.unprovable(place, format!("hands the module `{path}` to code that is not followed"));
                     } else {
@@ -614,9 +627,13 @@ impl Machine<'_> {
                 return fold::bytes_method(bytes, name, &args.plain).unwrap_or(Value::Unknown);
             }
             Value::Path(path) if matches!(name, "__getattribute__" | "__getattr__" | "__getitem__") => {
-                let path = Value::Path(Rc::clone(path));
+                // `object.__getattribute__(value, name)` is the unbound form.
+                let base = match args.plain.as_slice() {
+                    [base, _] => base.clone(),
+                    _ => Value::Path(Rc::clone(path)),
+                };
                 let name = args.plain.last().cloned().unwrap_or(Value::Unknown);
-                return self.dynamic_attribute(&path, &name, site);
+                return self.dynamic_attribute(&base, &name, site);
             }
             Value::Space(_) | Value::Globals => return self.space_method(base, name, &args, place),
             Value::Class(class) => {
@@ -660,7 +677,10 @@ impl Machine<'_> {
             _ => {}
         }
         if let Some(rule) = names::method(name) {
-            let own = matches!(base, Value::Object(_));
+            let own = match base {
+                Value::Object(index) => matches!(self.heap.get(*index), Some(Heap::Instance { .. })),
+                _ => false,
+            };
             if !own {
                 self.report(rule.0, site, format!("`{name}` {}", rule.1));
             }
@@ -884,6 +904,9 @@ impl Machine<'_> {
 
     fn container_method(&mut self, base: &Value, index: usize, name: &str, args: Args, place: Place) -> Value {
         let arg = args.plain.first().cloned();
+        if self.frozen && matches!(name, "append" | "add" | "insert" | "appendleft" | "extend" | "update" | "reverse") {
+            return Value::None;
+        }
         match name {
             "__getitem__" | "get" | "pop" | "setdefault" if arg.is_some() => {
                 let at = arg.unwrap_or(Value::Unknown);
@@ -894,8 +917,13 @@ impl Machine<'_> {
                 }
             }
             "pop" | "popitem" | "popleft" => {
-                if let Some(Heap::List(elements, _)) = self.heap.get_mut(index) {
-                    return elements.pop().unwrap_or(Value::Unknown);
+                if let Some(Heap::List(elements, _)) = self.heap.get_mut(index).filter(|_| !self.frozen) {
+                    let taken = if name == "popleft" && !elements.is_empty() {
+                        Some(elements.remove(0))
+                    } else {
+                        elements.pop()
+                    };
+                    return taken.unwrap_or(Value::Unknown);
                 }
                 self.element(base)
             }
@@ -1103,6 +1131,11 @@ impl Machine<'_> {
             },
             "str" => match (first, arg(1)) {
                 (None, _) => Value::text(""),
+                (Some(list @ Value::Object(_)), Some(codec)) => {
+                    let bytes = self.elements(list).and_then(|elements| numbers(&elements));
+                    let codec = codec.as_text();
+                    bytes.zip(codec).and_then(|(bytes, codec)| fold::decode(&bytes, &codec)).unwrap_or(Value::Unknown)
+                }
                 (Some(Value::Bytes(bytes)), Some(codec)) => {
                     codec.as_text().and_then(|codec| fold::decode(bytes, &codec)).unwrap_or(Value::Unknown)
                 }
@@ -1115,6 +1148,11 @@ impl Machine<'_> {
             "bytes" | "bytearray" => {
                 bombs::allocation(self, name, first, place);
                 match first {
+                    None if name == "bytearray" => self.list(Vec::new()),
+                    Some(value @ Value::Bytes(bytes)) if name == "bytearray" && bytes.len() <= 4096 => {
+                        let elements = self.elements(value).unwrap_or_default();
+                        self.list(elements)
+                    }
                     None => Value::Bytes(Rc::from(&[] as &[u8])),
                     Some(Value::Bytes(bytes)) => Value::Bytes(Rc::clone(bytes)),
                     Some(Value::Str(text)) => Value::Bytes(text.as_bytes().into()),
@@ -1226,8 +1264,9 @@ impl Machine<'_> {
                                 open |= *other;
                             }
                         }
-                        other => match self.elements(other) {
-                            Some(elements) => {
+                        other => match self.some_elements(other) {
+                            Some((elements, partly)) => {
+                                open |= partly;
                                 for element in elements {
                                     match self.elements(&element).as_deref() {
                                         Some([key, value]) => pairs.push((key.clone(), value.clone())),

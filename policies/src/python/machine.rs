@@ -133,6 +133,10 @@ pub(super) struct Machine<'a> {
     pub(super) needs: Vec<(NeedKind, Place)>,
     pub(super) facts: Facts,
     classes_open: Vec<usize>,
+    /// Modules of the library all of whose names were imported.
+    stars: Vec<Rc<str>>,
+    /// A second look at a loop that was run: what is in containers stays.
+    pub(super) frozen: bool,
     /// Ranges that are too long to be kept as a list.
     pub(super) long_ranges: Vec<Place>,
 }
@@ -169,6 +173,8 @@ impl<'a> Machine<'a> {
             needs: Vec::new(),
             facts: Facts::default(),
             classes_open: Vec::new(),
+            stars: Vec::new(),
+            frozen: false,
             long_ranges: Vec::new(),
         }
     }
@@ -276,7 +282,11 @@ impl<'a> Machine<'a> {
             (Some(builtin), Some(old)) if self.frames.len() > 1 => Some(builtin.join(old)),
             (Some(builtin), _) => Some(builtin),
             (None, Some(old)) => Some(old),
-            (None, None) if self.any_name || self.bound.contains(&name) => Some(Value::Unknown),
+            (None, None) if self.bound.contains(&name) => Some(Value::Unknown),
+            (None, None) if self.any_name => {
+                let text = self.ast.names.get(name);
+                Some(self.stars.last().map_or(Value::Unknown, |star| Value::Path(names::member(star, &text))))
+            }
             (None, None) => None,
         }
     }
@@ -452,11 +462,28 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// The elements that are known, and whether there may be others.
+    pub(super) fn some_elements(&self, value: &Value) -> Option<(Vec<Value>, bool)> {
+        if let Value::Object(index) = value
+            && let Some(Heap::List(elements, open)) = self.heap.get(*index)
+        {
+            return Some((elements.clone(), *open));
+        }
+        self.elements(value).map(|elements| (elements, false))
+    }
+
+    pub(super) fn is_container(&self, value: &Value) -> bool {
+        match value {
+            Value::Object(index) => matches!(self.heap.get(*index), Some(Heap::List(..) | Heap::Dict(..))),
+            _ => false,
+        }
+    }
+
     /// One of the elements, whichever.
     pub(super) fn element(&self, value: &Value) -> Value {
         let mut any = Value::Unknown;
         let mut took = false;
-        let mut add = |value: &Value, took: &mut bool, any: &mut Value| {
+        let add = |value: &Value, took: &mut bool, any: &mut Value| {
             *any = if *took { std::mem::replace(any, Value::Unknown).join(value.clone()) } else { value.clone() };
             *took = true;
         };
@@ -618,15 +645,20 @@ impl<'a> Machine<'a> {
                 for (context, target) in items {
                     let value = self.eval(*context);
                     if let Some(target) = target {
-                        let entered = match &value {
-                            Value::Object(index) if matches!(self.heap.get(*index), Some(Heap::Instance { .. })) => {
+                        let entered = match value {
+                            Value::Object(index) if matches!(self.heap.get(index), Some(Heap::Instance { .. })) => {
                                 let enter = self.attribute(&value, "__enter__", stmt.place);
                                 match enter {
                                     Value::Unknown => value,
                                     enter => self.call(&enter, Args::default(), stmt.place, stmt.place),
                                 }
                             }
-                            _ => value,
+                            // A generator function may be a context manager.
+                            value if self.is_container(&value) => {
+                                let element = self.element(&value);
+                                value.join(element)
+                            }
+                            value => value,
                         };
                         self.assign(*target, entered);
                     }
@@ -666,6 +698,9 @@ impl<'a> Machine<'a> {
             && let Value::Object(index) = old
         {
             let more = self.elements(&value);
+            if self.frozen {
+                return old.clone();
+            }
             if let Some(Heap::List(elements, open)) = self.heap.get_mut(*index) {
                 match more {
                     Some(more) if elements.len() + more.len() <= MOST_ELEMENTS => elements.extend(more),
@@ -734,7 +769,9 @@ impl<'a> Machine<'a> {
                 // Once more for the places that were not reached, without keeping what it does.
                 let log = std::mem::take(&mut self.logs);
                 self.logs = vec![Vec::new()];
+                let frozen = std::mem::replace(&mut self.frozen, true);
                 self.block(body);
+                self.frozen = frozen;
                 let changes = self.logs.pop().unwrap_or_default();
                 self.logs = log;
                 for (scope, name, old) in changes.into_iter().rev() {
@@ -901,7 +938,7 @@ impl<'a> Machine<'a> {
         for base in base.each() {
             match base {
                 Value::Object(at) => {
-                    if let Some(object) = self.heap.get_mut(*at) {
+                    if let Some(object) = self.heap.get_mut(*at).filter(|_| !self.frozen) {
                         match (object, &index) {
                             (Heap::Dict(pairs, open), Value::Unknown | Value::Union(_)) => {
                                 *open = true;
@@ -1059,10 +1096,9 @@ impl<'a> Machine<'a> {
             self.bound.insert(bound);
             self.set(bound, value);
         }
-        if !matches!(module, "os" | "math" | "builtins" | "typing" | "subprocess" | "sys" | "shutil") {
-            self.any_name = true;
-        } else if module == "os" {
-            self.any_name = true;
+        self.any_name = true;
+        if names::is_library(module.split('.').next().unwrap_or_default()) {
+            self.stars.push(module.into());
         }
     }
 
@@ -1443,7 +1479,9 @@ impl<'a> Machine<'a> {
         let value = self.lookup(name).unwrap_or(Value::Unknown);
         for one in value.each() {
             if let Value::Path(path) = one
-                && (path.starts_with("builtins.") || path.starts_with("__"))
+                && (path.starts_with("builtins.")
+                    || path.starts_with("__")
+                    || self.stars.iter().any(|star| path.starts_with(&**star)))
                 && names::symbol(path).is_some()
             {
                 // Only the name itself: what a variable holds was told where it got it.

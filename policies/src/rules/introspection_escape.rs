@@ -41,5 +41,5 @@ const JAVASCRIPT: &[Symbol] = &[
     Symbol { path: "require[?]", trigger: super::Trigger::Called, does: "calls a part of the process whose name is computed" },
     Symbol { path: "Module[?]", trigger: super::Trigger::Called, does: "calls a part of the process whose name is computed" },
     Symbol { path: "arguments.callee.caller", trigger: super::Trigger::Named, does: "reaches the function that called" },
-    Symbol { path: "Error.prepareStackTrace", trigger: super::Trigger::Called, does: "reaches the frames that called" },
+    Symbol { path: "Error.prepareStackTrace", trigger: super::Trigger::Named, does: "reaches the frames that called" },
 ];

@@ -65,9 +65,10 @@ const JAVASCRIPT: &[Symbol] = &[
     Symbol { path: "bun:ffi", trigger: super::Trigger::Imported, does: "reaches native code" },
     Symbol { path: "nbind", trigger: super::Trigger::Imported, does: "reaches native code" },
     Symbol { path: "node-addon-api", trigger: super::Trigger::Imported, does: "reaches native code" },
-    Symbol { path: "WebAssembly.instantiate*", trigger: super::Trigger::Called, does: "runs compiled code" },
-    Symbol { path: "WebAssembly.compile*", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "WebAssembly.instantiate", trigger: super::Trigger::Called, does: "runs compiled code" },
+    Symbol { path: "WebAssembly.compile", trigger: super::Trigger::Called, does: "runs compiled code" },
     Symbol { path: "WebAssembly.Module", trigger: super::Trigger::Called, does: "runs compiled code" },
     Symbol { path: "WebAssembly.Instance", trigger: super::Trigger::Called, does: "runs compiled code" },
     Symbol { path: "wasi", trigger: super::Trigger::Imported, does: "runs compiled code" },
+    Symbol { path: "v8.setFlagsFromString", trigger: super::Trigger::Called, does: "changes how the engine runs" },
 ];

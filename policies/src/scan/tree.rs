@@ -23,13 +23,24 @@ impl<'a> Parsed<'a> {
 
     /// Parses a text, for example code in a string constant.
     pub(crate) fn parse_text(text: &'a str, language: SourceLanguage) -> Result<Self, &'static str> {
-        let grammar: Language = match language {
-            SourceLanguage::Python => tree_sitter_python::LANGUAGE.into(),
-            SourceLanguage::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
-            SourceLanguage::TypeScript => tree_sitter_typescript::LANGUAGE_TSX.into(),
-        };
+        match language {
+            SourceLanguage::Python => Self::parse_as(text, &tree_sitter_python::LANGUAGE.into()),
+            SourceLanguage::JavaScript => Self::parse_as(text, &tree_sitter_javascript::LANGUAGE.into()),
+            SourceLanguage::TypeScript => {
+                let parsed = Self::parse_as(text, &tree_sitter_typescript::LANGUAGE_TSX.into())?;
+                if !parsed.tree.root_node().has_error() {
+                    return Ok(parsed);
+                }
+                // `<T>x` is markup in the one dialect and a type assertion in the other.
+                let plain = Self::parse_as(text, &tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into());
+                Ok(plain.ok().filter(|plain| !plain.tree.root_node().has_error()).unwrap_or(parsed))
+            }
+        }
+    }
+
+    fn parse_as(text: &'a str, grammar: &Language) -> Result<Self, &'static str> {
         let mut parser = Parser::new();
-        parser.set_language(&grammar).map_err(|_| "the grammar of this language does not fit this parser")?;
+        parser.set_language(grammar).map_err(|_| "the grammar of this language does not fit this parser")?;
         let start = Instant::now();
         let mut late = |_: &tree_sitter::ParseState| {
             if start.elapsed() > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
