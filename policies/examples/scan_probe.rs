@@ -1,15 +1,14 @@
 use capibara_policies::*;
 fn main() {
-    let strict = Policy::preset("strict").unwrap();
-    let moderate = Policy::preset("moderate").unwrap();
+    let ps: Vec<Policy> = ["strict","moderate","permissive"].iter().map(|p| Policy::preset(p).unwrap()).collect();
     for path in std::env::args().skip(1) {
         let bytes = std::fs::read(&path).unwrap();
         let script = Script { path: &path, bytes: &bytes, language: None, own_modules: &[] };
+        let v: Vec<String> = ps.iter().map(|p| Scanner::new().scan(&script, p).verdict.to_string()).collect();
         let t = std::time::Instant::now();
-        let s = Scanner::new().scan(&script, &strict);
+        let m = Scanner::new().scan(&script, &ps[1]);
         let e = t.elapsed();
-        let m = Scanner::new().scan(&script, &moderate);
-        let f: Vec<String> = m.findings.iter().take(6).map(|f| format!("{}@{}:{} {}", f.rule, f.span.line, f.span.column, f.message)).collect();
-        println!("{} {} {} {:?} {}", s.verdict, m.verdict, path.rsplit('/').next().unwrap(), e, f.join(" | "));
+        let f: Vec<String> = m.findings.iter().map(|f| format!("{}@{}:{} {}", f.rule, f.span.line, f.span.column, f.message)).collect();
+        println!("{} {} {} {:?} {}", v[0], v[1], path, e, f.join(" | "));
     }
 }
