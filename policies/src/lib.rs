@@ -7,10 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+mod finding;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod finding;
 mod javascript;
 mod limits;
 mod policy;

@@ -80,12 +80,8 @@ fn rows(root: &Path) -> Vec<Row> {
 }
 
 fn verdict(row: &Row, policy: &Policy) -> (Verdict, Duration, Vec<String>) {
-    let script = Script {
-        path: &row.path,
-        bytes: &row.bytes,
-        language: SourceLanguage::named(&row.language),
-        own_modules: &[],
-    };
+    let script =
+        Script { path: &row.path, bytes: &row.bytes, language: SourceLanguage::named(&row.language), own_modules: &[] };
     let start = Instant::now();
     let report = Scanner::new().scan(&script, policy);
     let took = start.elapsed();
@@ -106,7 +102,10 @@ fn judge<'a>(row: &'a Row, preset: &str, policy: &Policy) -> Judged<'a> {
         _ => None,
     };
     if right == Some(false) {
-        println!("  {preset}: {} ({}, {}) wants {expect}, is {verdict}: {findings:?}", row.id, row.category, row.language);
+        println!(
+            "  {preset}: {} ({}, {}) wants {expect}, is {verdict}: {findings:?}",
+            row.id, row.category, row.language
+        );
     }
     Judged { row, expect, verdict, right }
 }
@@ -176,7 +175,9 @@ fn others(rows: &[Row]) -> Result<(), Failed> {
     let mut denied_by_moderate = Vec::new();
     for preset in PRESETS {
         let policy = Policy::preset(preset).expect("a preset");
-        for (kind, language) in [("run", "python"), ("run", "javascript"), ("attack", "python"), ("attack", "javascript")] {
+        for (kind, language) in
+            [("run", "python"), ("run", "javascript"), ("attack", "python"), ("attack", "javascript")]
+        {
             let mut counts = [0_usize; 3];
             for row in rows.iter().filter(|row| row.kind == kind && row.language == language) {
                 let (verdict, _, findings) = verdict(row, &policy);
@@ -188,7 +189,10 @@ fn others(rows: &[Row]) -> Result<(), Failed> {
                     }
                 }
             }
-            println!("{preset:<11} {kind:<7} {language:<11} allow {}, warn {}, deny {}", counts[0], counts[1], counts[2]);
+            println!(
+                "{preset:<11} {kind:<7} {language:<11} allow {}, warn {}, deny {}",
+                counts[0], counts[1], counts[2]
+            );
         }
     }
     let programs = rows.iter().filter(|row| row.kind == "run" && row.language == "python").count();

@@ -86,7 +86,11 @@ pub(super) enum Kind {
     Negative(ExprId),
     Invert(ExprId),
     Compare(Vec<ExprId>, Vec<&'static str>),
-    Conditional { test: ExprId, then: ExprId, other: ExprId },
+    Conditional {
+        test: ExprId,
+        then: ExprId,
+        other: ExprId,
+    },
     Lambda(FunctionId),
     Tuple(Vec<ExprId>),
     List(Vec<ExprId>),
@@ -167,7 +171,12 @@ pub(super) enum StmtKind {
     /// Module (empty if relative to nothing), levels of relative import, names; no names means `*`.
     FromImport(Rc<str>, usize, Vec<Imported>, Place),
     Def(Name, FunctionId, Vec<ExprId>),
-    Class { name: Name, bases: Vec<Arg>, body: Vec<Stmt>, decorators: Vec<ExprId> },
+    Class {
+        name: Name,
+        bases: Vec<Arg>,
+        body: Vec<Stmt>,
+        decorators: Vec<ExprId>,
+    },
     Return(Option<ExprId>),
     /// Test, then, else.
     If(ExprId, Vec<Stmt>, Vec<Stmt>),

@@ -17,12 +17,17 @@ fn too_much(machine: &Machine<'_>, bytes: i128) -> bool {
 /// A binary operation on constants.
 pub(super) fn operation(machine: &mut Machine<'_>, operator: &str, left: &Value, right: &Value, place: Place) {
     match operator {
-        "**" => {
+        "**" =>
+        {
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
             if let (Some(base), Some(exponent)) = (left.as_int(), right.as_int()) {
                 let bits = (base.unsigned_abs() as f64).log2().max(0.0) * exponent.max(0) as f64;
                 if bits > LARGEST_NUMBER_BITS {
-                    machine.report(rules::resource_bomb, place, "a power that takes more time and memory than there is");
+                    machine.report(
+                        rules::resource_bomb,
+                        place,
+                        "a power that takes more time and memory than there is",
+                    );
                 }
             }
         }
@@ -48,7 +53,11 @@ pub(super) fn operation(machine: &mut Machine<'_>, operator: &str, left: &Value,
                 };
                 let bytes = i128::try_from(each).unwrap_or(i128::MAX).saturating_mul(times);
                 if too_much(machine, bytes) {
-                    machine.report(rules::resource_bomb, place, "a repetition that takes more memory than the policy allows");
+                    machine.report(
+                        rules::resource_bomb,
+                        place,
+                        "a repetition that takes more memory than the policy allows",
+                    );
                 }
             }
         }

@@ -6,16 +6,37 @@ use super::ast::Place;
 use super::machine::{Heap, Machine};
 use super::value::{Args, Getter, Value};
 use super::{bombs, files, fold, names, regex};
-use crate::rules::{self, Trigger};
 use crate::NeedKind;
+use crate::rules::{self, Trigger};
 
 /// Functions that take a module without doing anything with its members.
 const HARMLESS_TAKERS: &[&str] = &[
-    "builtins.isinstance", "builtins.hasattr", "builtins.print", "builtins.repr", "builtins.type", "builtins.id",
-    "builtins.len", "builtins.str", "builtins.bool", "builtins.help", "builtins.callable", "builtins.hash",
-    "builtins.issubclass", "importlib.reload", "inspect.getdoc", "inspect.ismodule", "builtins.super",
-    "unittest.main", "doctest.testmod", "unittest.mock.patch.object", "builtins.dir", "inspect.getfile",
-    "inspect.getsource", "typing.cast", "builtins.list", "builtins.tuple",
+    "builtins.isinstance",
+    "builtins.hasattr",
+    "builtins.print",
+    "builtins.repr",
+    "builtins.type",
+    "builtins.id",
+    "builtins.len",
+    "builtins.str",
+    "builtins.bool",
+    "builtins.help",
+    "builtins.callable",
+    "builtins.hash",
+    "builtins.issubclass",
+    "importlib.reload",
+    "inspect.getdoc",
+    "inspect.ismodule",
+    "builtins.super",
+    "unittest.main",
+    "doctest.testmod",
+    "unittest.mock.patch.object",
+    "builtins.dir",
+    "inspect.getfile",
+    "inspect.getsource",
+    "typing.cast",
+    "builtins.list",
+    "builtins.tuple",
 ];
 
 impl Machine<'_> {
@@ -139,7 +160,11 @@ impl Machine<'_> {
         match name {
             "__dict__" => {
                 if names::is_dangerous(path) {
-                    self.report(rules::introspection_escape, place, format!("takes the names of `{path}` as a mapping"));
+                    self.report(
+                        rules::introspection_escape,
+                        place,
+                        format!("takes the names of `{path}` as a mapping"),
+                    );
                 }
                 return Value::Space(Rc::clone(path));
             }
@@ -168,7 +193,11 @@ impl Machine<'_> {
             }
             "__base__" | "__bases__" | "__mro__" => return Value::path("builtins.object"),
             "__loader__" | "__spec__" | "loader" if name != "loader" || &**path == "__spec__" => {
-                self.report(rules::introspection_escape, place, format!("takes `{name}` of `{path}`, which can load modules"));
+                self.report(
+                    rules::introspection_escape,
+                    place,
+                    format!("takes `{name}` of `{path}`, which can load modules"),
+                );
                 return Value::Unknown;
             }
             _ if names::walks(name) => {
@@ -312,7 +341,14 @@ impl Machine<'_> {
                             if taken > 64 {
                                 break;
                             }
-                            if matches!(value, Value::Path(_) | Value::Function(_) | Value::Str(_) | Value::Class(_) | Value::Member(_)) {
+                            if matches!(
+                                value,
+                                Value::Path(_)
+                                    | Value::Function(_)
+                                    | Value::Str(_)
+                                    | Value::Class(_)
+                                    | Value::Member(_)
+                            ) {
                                 taken += 1;
                                 found = Some(match found {
                                     Some(old) => old.join(value.clone()),
@@ -552,7 +588,11 @@ impl Machine<'_> {
                     value = self.dynamic_attribute(&value, &name, place);
                 }
                 if getter == Getter::Method {
-                    let args = Args { plain: what.plain.iter().skip(1).cloned().collect(), named: what.named.clone(), open: what.open };
+                    let args = Args {
+                        plain: what.plain.iter().skip(1).cloned().collect(),
+                        named: what.named.clone(),
+                        open: what.open,
+                    };
                     return self.call(&value, args, place, place);
                 }
                 value
@@ -580,7 +620,11 @@ impl Machine<'_> {
                         }
                         out.extend_from_slice(part);
                     }
-                    return if out.len() <= super::literal::LONGEST { Value::Bytes(out.into()) } else { Value::Unknown };
+                    return if out.len() <= super::literal::LONGEST {
+                        Value::Bytes(out.into())
+                    } else {
+                        Value::Unknown
+                    };
                 }
                 return fold::bytes_method(bytes, name, &args.plain).unwrap_or(Value::Unknown);
             }
@@ -602,38 +646,36 @@ impl Machine<'_> {
                     return self.list(all);
                 }
             }
-            Value::Object(index) => {
-                match self.heap.get(*index) {
-                    Some(Heap::Instance { class, .. }) => {
-                        let class = *class;
-                        return match self.class_attribute(class, name, 6) {
-                            Some(Value::Function(function)) => self.call_function(function, args, Some(base.clone())),
-                            _ => {
-                                self.handed_on(&args, place);
-                                Value::Unknown
-                            }
-                        };
-                    }
-                    Some(Heap::Made(path, made)) => {
-                        let (path, made) = (Rc::clone(path), made.clone());
-                        if matches!(&*path, "types.SimpleNamespace" | "argparse.Namespace")
-                            && let Some(value) = made.key(name).cloned()
-                        {
-                            return self.call(&value, args, place, site);
+            Value::Object(index) => match self.heap.get(*index) {
+                Some(Heap::Instance { class, .. }) => {
+                    let class = *class;
+                    return match self.class_attribute(class, name, 6) {
+                        Some(Value::Function(function)) => self.call_function(function, args, Some(base.clone())),
+                        _ => {
+                            self.handed_on(&args, place);
+                            Value::Unknown
                         }
-                        let full = format!("{path}.{name}");
-                        self.named(&full, site, Trigger::Called);
-                        if let Some(value) = files::method(self, &path, &made, name, &args, site) {
-                            return value;
-                        }
-                        if let Some(value) = self.made_method(&path, &made, name, &args, place) {
-                            return value;
-                        }
-                    }
-                    Some(Heap::List(..) | Heap::Dict(..)) => return self.container_method(base, *index, name, args, place),
-                    None => {}
+                    };
                 }
-            }
+                Some(Heap::Made(path, made)) => {
+                    let (path, made) = (Rc::clone(path), made.clone());
+                    if matches!(&*path, "types.SimpleNamespace" | "argparse.Namespace")
+                        && let Some(value) = made.key(name).cloned()
+                    {
+                        return self.call(&value, args, place, site);
+                    }
+                    let full = format!("{path}.{name}");
+                    self.named(&full, site, Trigger::Called);
+                    if let Some(value) = files::method(self, &path, &made, name, &args, site) {
+                        return value;
+                    }
+                    if let Some(value) = self.made_method(&path, &made, name, &args, place) {
+                        return value;
+                    }
+                }
+                Some(Heap::List(..) | Heap::Dict(..)) => return self.container_method(base, *index, name, args, place),
+                None => {}
+            },
             _ => {}
         }
         if let Some(rule) = names::method(name) {
@@ -647,7 +689,8 @@ impl Machine<'_> {
         }
         if name == "__getattribute__" || name == "__getattr__" {
             let name = args.plain.last().cloned().unwrap_or(Value::Unknown);
-            let from = if args.plain.len() > 1 { args.plain.first().cloned().unwrap_or(Value::Unknown) } else { base.clone() };
+            let from =
+                if args.plain.len() > 1 { args.plain.first().cloned().unwrap_or(Value::Unknown) } else { base.clone() };
             return self.dynamic_attribute(&from, &name, site);
         }
         if matches!(name, "format" | "format_map") && base.is_unknown() {
@@ -772,7 +815,9 @@ impl Machine<'_> {
                 .and_then(|other| fold::binary("+", &Value::Str(Rc::clone(text)), other))
                 .unwrap_or(Value::Unknown),
             "__mod__" => {
-                let values = args.plain.first().map_or(Vec::new(), |one| self.elements(one).filter(|_| matches!(one, Value::Object(_))).unwrap_or_else(|| vec![one.clone()]));
+                let values = args.plain.first().map_or(Vec::new(), |one| {
+                    self.elements(one).filter(|_| matches!(one, Value::Object(_))).unwrap_or_else(|| vec![one.clone()])
+                });
                 fold::percent(text, &values).unwrap_or(Value::Unknown)
             }
             "__getitem__" => {
@@ -794,7 +839,8 @@ impl Machine<'_> {
         let code = |c: char| Value::Int(i128::from(u32::from(c)));
         let pairs = match (args.plain.first(), args.plain.get(1)) {
             (Some(Value::Str(from)), Some(Value::Str(to))) => {
-                let mut pairs: Vec<(Value, Value)> = from.chars().zip(to.chars()).map(|(a, b)| (code(a), code(b))).collect();
+                let mut pairs: Vec<(Value, Value)> =
+                    from.chars().zip(to.chars()).map(|(a, b)| (code(a), code(b))).collect();
                 if let Some(Value::Str(gone)) = args.plain.get(2) {
                     pairs.extend(gone.chars().map(|c| (code(c), Value::None)));
                 }
@@ -874,7 +920,11 @@ impl Machine<'_> {
             }
             "pop" | "popitem" | "popleft" => {
                 if let Some(Heap::List(elements, _)) = self.heap.get_mut(index).filter(|_| !self.frozen) {
-                    let taken = if name == "popleft" && !elements.is_empty() { Some(elements.remove(0)) } else { elements.pop() };
+                    let taken = if name == "popleft" && !elements.is_empty() {
+                        Some(elements.remove(0))
+                    } else {
+                        elements.pop()
+                    };
                     return taken.unwrap_or(Value::Unknown);
                 }
                 self.element(base)
@@ -883,7 +933,8 @@ impl Machine<'_> {
                 let value = args.plain.last().cloned().unwrap_or(Value::Unknown);
                 if let Some(Heap::List(elements, open)) = self.heap.get_mut(index) {
                     if elements.len() < 4096 {
-                        match (name, args.plain.first().and_then(Value::as_int).and_then(|at| usize::try_from(at).ok())) {
+                        match (name, args.plain.first().and_then(Value::as_int).and_then(|at| usize::try_from(at).ok()))
+                        {
                             ("insert", Some(at)) if at <= elements.len() => elements.insert(at, value),
                             ("appendleft", _) => elements.insert(0, value),
                             _ => elements.push(value),
@@ -906,7 +957,9 @@ impl Machine<'_> {
                     (Some(Heap::List(elements, _)), Some(Ok(more))) if elements.len() + more.len() <= 4096 => {
                         elements.extend(more);
                     }
-                    (Some(Heap::Dict(pairs, _)), Some(Err(more))) if pairs.len() + more.len() <= 4096 => pairs.extend(more),
+                    (Some(Heap::Dict(pairs, _)), Some(Err(more))) if pairs.len() + more.len() <= 4096 => {
+                        pairs.extend(more)
+                    }
                     (Some(Heap::List(_, open) | Heap::Dict(_, open)), _) => *open = true,
                     _ => {}
                 }
@@ -960,9 +1013,10 @@ impl Machine<'_> {
                 bytes.and_then(|bytes| fold::bytes_method(&bytes, name, &args.plain)).unwrap_or(Value::Unknown)
             }
             "index" => {
-                let found = self.elements(base).zip(arg).and_then(|(elements, value)| {
-                    elements.iter().position(|element| *element == value)
-                });
+                let found = self
+                    .elements(base)
+                    .zip(arg)
+                    .and_then(|(elements, value)| elements.iter().position(|element| *element == value));
                 found.and_then(|at| i128::try_from(at).ok()).map_or(Value::Unknown, Value::Int)
             }
             _ => {
@@ -1020,7 +1074,10 @@ impl Machine<'_> {
                             && names::is_dangerous(path)
                         {
                             let path = Rc::clone(path);
-                            self.unprovable(place, format!("which member of `{path}` it replaces is decided at run time"));
+                            self.unprovable(
+                                place,
+                                format!("which member of `{path}` it replaces is decided at run time"),
+                            );
                         }
                     }
                 }
@@ -1048,7 +1105,8 @@ impl Machine<'_> {
                 self.run_text(&source, place, site)
             }
             "compile" => {
-                let tree_only = args.all().any(|arg| matches!(arg, Value::Path(path) if path.ends_with("PyCF_ONLY_AST")));
+                let tree_only =
+                    args.all().any(|arg| matches!(arg, Value::Path(path) if path.ends_with("PyCF_ONLY_AST")));
                 if !tree_only {
                     self.named(path, site, Trigger::Called);
                 }
@@ -1259,7 +1317,8 @@ impl Machine<'_> {
                 match (name, self.elements(first?)) {
                     ("next", Some(elements)) => elements.first().cloned().unwrap_or(Value::Unknown),
                     ("sum", Some(elements)) => {
-                        let total: Option<i128> = elements.iter().try_fold(0_i128, |sum, value| sum.checked_add(value.as_int()?));
+                        let total: Option<i128> =
+                            elements.iter().try_fold(0_i128, |sum, value| sum.checked_add(value.as_int()?));
                         total.map_or(Value::Unknown, Value::Int)
                     }
                     ("sum", None) => Value::Unknown,
@@ -1376,7 +1435,11 @@ impl Machine<'_> {
             if !relative {
                 self.imported(&path, site);
                 if names::is_dangerous(&path) {
-                    self.report(rules::import_machinery, site, format!("imports `{path}` by a call instead of a statement"));
+                    self.report(
+                        rules::import_machinery,
+                        site,
+                        format!("imports `{path}` by a call instead of a statement"),
+                    );
                 }
             }
             let nested = args.get(3, "fromlist").and_then(Value::truth) == Some(true) || !top;
@@ -1404,14 +1467,21 @@ impl Machine<'_> {
         };
         let made = |bytes: Option<Vec<u8>>| Some(bytes.map_or(Value::Unknown, |bytes| Value::Bytes(bytes.into())));
         match path {
-            "importlib.import_module" | "importlib.__import__" | "importlib._bootstrap._gcd_import"
+            "importlib.import_module"
+            | "importlib.__import__"
+            | "importlib._bootstrap._gcd_import"
             | "importlib._bootstrap.__import__" => {
                 Some(self.import_named(first.or_else(|| args.key("name")), path.ends_with("__"), args, site))
             }
-            "importlib.reload" | "sys.intern" | "copy.copy" | "copy.deepcopy" | "typing.cast" | "inspect.unwrap"
-            | "functools.wraps" | "types.MappingProxyType" | "textwrap.dedent" => {
-                args.plain.last().cloned().or(Some(Value::Unknown))
-            }
+            "importlib.reload"
+            | "sys.intern"
+            | "copy.copy"
+            | "copy.deepcopy"
+            | "typing.cast"
+            | "inspect.unwrap"
+            | "functools.wraps"
+            | "types.MappingProxyType"
+            | "textwrap.dedent" => args.plain.last().cloned().or(Some(Value::Unknown)),
             "base64.b64decode" | "base64.decodebytes" | "base64.standard_b64decode" | "binascii.a2b_base64" => {
                 self.facts.decoded = true;
                 made(bytes(first).map(|text| fold::base64(&text, false)))
@@ -1431,16 +1501,22 @@ impl Machine<'_> {
             "codecs.decode" => {
                 let codec = arg(1).or_else(|| args.key("encoding")).and_then(Value::as_text);
                 let text = bytes(first);
-                Some(text.and_then(|text| fold::decode(&text, codec.as_deref().unwrap_or("utf-8"))).unwrap_or(Value::Unknown))
+                Some(
+                    text.and_then(|text| fold::decode(&text, codec.as_deref().unwrap_or("utf-8")))
+                        .unwrap_or(Value::Unknown),
+                )
             }
             "codecs.encode" => {
                 let codec = arg(1).or_else(|| args.key("encoding")).and_then(Value::as_text);
                 let text = bytes(first);
-                Some(text.and_then(|text| fold::encode(&text, codec.as_deref().unwrap_or("utf-8"))).unwrap_or(Value::Unknown))
+                Some(
+                    text.and_then(|text| fold::encode(&text, codec.as_deref().unwrap_or("utf-8")))
+                        .unwrap_or(Value::Unknown),
+                )
             }
-            "urllib.parse.unquote" | "urllib.parse.unquote_plus" => Some(
-                source(first).map_or(Value::Unknown, |text| Value::text(fold::unquote(&text))),
-            ),
+            "urllib.parse.unquote" | "urllib.parse.unquote_plus" => {
+                Some(source(first).map_or(Value::Unknown, |text| Value::text(fold::unquote(&text))))
+            }
             "html.unescape" => Some(first.cloned().unwrap_or(Value::Unknown)),
             "unicodedata.normalize" => Some(source(arg(1)).map_or(Value::Unknown, |text| {
                 Value::text(unicode_normalization::UnicodeNormalization::nfkc(text.chars()).collect::<String>())
@@ -1457,7 +1533,11 @@ impl Machine<'_> {
                         self.named(&path, site, Trigger::Called);
                     }
                 }
-                let rest = Args { plain: args.plain.iter().skip(1).cloned().collect(), named: args.named.clone(), open: args.open };
+                let rest = Args {
+                    plain: args.plain.iter().skip(1).cloned().collect(),
+                    named: args.named.clone(),
+                    open: args.open,
+                };
                 Some(Value::Partial(Rc::new((function, rest))))
             }
             "functools.reduce" => {
@@ -1493,7 +1573,11 @@ impl Machine<'_> {
             "operator.mod" => Some(self.binary("%", first?, arg(1)?, place)),
             "operator.pow" => Some(self.binary("**", first?, arg(1)?, place)),
             "operator.call" => {
-                let rest = Args { plain: args.plain.iter().skip(1).cloned().collect(), named: args.named.clone(), open: args.open };
+                let rest = Args {
+                    plain: args.plain.iter().skip(1).cloned().collect(),
+                    named: args.named.clone(),
+                    open: args.open,
+                };
                 let function = first?.clone();
                 Some(self.call(&function, rest, place, site))
             }
@@ -1530,8 +1614,13 @@ impl Machine<'_> {
                 }
                 Some(self.list(out))
             }
-            "itertools.islice" | "itertools.accumulate" | "itertools.cycle" | "collections.deque"
-            | "collections.OrderedDict" | "itertools.takewhile" | "itertools.dropwhile" => {
+            "itertools.islice"
+            | "itertools.accumulate"
+            | "itertools.cycle"
+            | "collections.deque"
+            | "collections.OrderedDict"
+            | "itertools.takewhile"
+            | "itertools.dropwhile" => {
                 let list = args.plain.iter().find(|value| matches!(value, Value::Object(_)));
                 match list {
                     Some(list) => match self.elements(list) {
@@ -1550,12 +1639,24 @@ impl Machine<'_> {
                 // Attributes by name: an instance of a class nobody wrote.
                 Some(self.alloc(Heap::Made(path.into(), args.clone())))
             }
-            "timeit.timeit" | "timeit.repeat" | "timeit.Timer" | "timeit.main" | "trace.Trace.run" | "cProfile.run"
-            | "cProfile.runctx" | "profile.run" | "profile.runctx" | "pdb.run" | "pdb.runeval" | "bdb.Bdb.run"
+            "timeit.timeit"
+            | "timeit.repeat"
+            | "timeit.Timer"
+            | "timeit.main"
+            | "trace.Trace.run"
+            | "cProfile.run"
+            | "cProfile.runctx"
+            | "profile.run"
+            | "profile.runctx"
+            | "pdb.run"
+            | "pdb.runeval"
+            | "bdb.Bdb.run"
             | "cProfile.Profile.run" => {
                 let mut told = false;
-                let mut plain = args.plain.iter().take(if path.starts_with("timeit") { 2 } else { 1 }).cloned().collect::<Vec<_>>();
-                plain.extend(["stmt", "setup", "statement", "cmd"].into_iter().filter_map(|key| args.key(key).cloned()));
+                let mut plain =
+                    args.plain.iter().take(if path.starts_with("timeit") { 2 } else { 1 }).cloned().collect::<Vec<_>>();
+                plain
+                    .extend(["stmt", "setup", "statement", "cmd"].into_iter().filter_map(|key| args.key(key).cloned()));
                 for value in plain {
                     match value {
                         Value::Function(index) => {
@@ -1563,7 +1664,10 @@ impl Machine<'_> {
                         }
                         Value::Method(_) | Value::Partial(_) | Value::Path(_) => {}
                         Value::Unknown if path.starts_with("timeit") => {
-                            self.unprovable(site, format!("whether `{path}` runs a text as code is decided at run time"));
+                            self.unprovable(
+                                site,
+                                format!("whether `{path}` runs a text as code is decided at run time"),
+                            );
                         }
                         Value::Str(text) if &*text == "pass" => {}
                         value => {
@@ -1583,13 +1687,21 @@ impl Machine<'_> {
                     loader.each().iter().all(|loader| matches!(loader, Value::Path(path) if path.contains("Safe") || path.ends_with("BaseLoader")))
                 });
                 if !safe {
-                    self.report(rules::unsafe_deserialization, site, format!("`{path}` makes any object the text asks for"));
+                    self.report(
+                        rules::unsafe_deserialization,
+                        site,
+                        format!("`{path}` makes any object the text asks for"),
+                    );
                 }
                 Some(Value::Unknown)
             }
             "numpy.load" => {
                 if args.key("allow_pickle").and_then(Value::truth) == Some(true) {
-                    self.report(rules::unsafe_deserialization, site, "`numpy.load` with `allow_pickle` runs what a pickle says");
+                    self.report(
+                        rules::unsafe_deserialization,
+                        site,
+                        "`numpy.load` with `allow_pickle` runs what a pickle says",
+                    );
                 }
                 None
             }

@@ -86,34 +86,118 @@ fn grows(machine: &Machine<'_>, stmt: &Stmt) -> bool {
 pub(super) fn sends(path: &str) -> bool {
     matches!(
         path,
-        "requests.post" | "requests.put" | "httpx.post" | "urllib.request.urlopen" | "urllib.request.Request"
-            | "smtplib.SMTP" | "ftplib.FTP"
+        "requests.post"
+            | "requests.put"
+            | "httpx.post"
+            | "urllib.request.urlopen"
+            | "urllib.request.Request"
+            | "smtplib.SMTP"
+            | "ftplib.FTP"
     )
 }
 
 /// Texts that tell of a miner.
 const MINING: &[&str] = &[
-    "stratum+tcp://", "stratum+ssl://", "stratum2+tcp", "xmrig", "cryptonight", "minerd", "nicehash", "nanopool.org",
-    "minexmr", "supportxmr", "moneroocean", "ethermine", "cpuminer", "coinhive", "2miners.com", "f2pool", "hashvault.pro",
-    "mining.subscribe", "mining.authorize", "unmineable.com", "cgminer", "t-rex.exe", "phoenixminer", "lolminer",
+    "stratum+tcp://",
+    "stratum+ssl://",
+    "stratum2+tcp",
+    "xmrig",
+    "cryptonight",
+    "minerd",
+    "nicehash",
+    "nanopool.org",
+    "minexmr",
+    "supportxmr",
+    "moneroocean",
+    "ethermine",
+    "cpuminer",
+    "coinhive",
+    "2miners.com",
+    "f2pool",
+    "hashvault.pro",
+    "mining.subscribe",
+    "mining.authorize",
+    "unmineable.com",
+    "cgminer",
+    "t-rex.exe",
+    "phoenixminer",
+    "lolminer",
 ];
 /// Texts that tell of a shell handed to somebody else, and of destruction.
 const SHELLS: &[&str] = &[
-    "/dev/tcp/", "/dev/udp/", "bash -i", "nc -e", "ncat -e", "nc -lvp", "mkfifo /tmp/", "rm -rf /", "rm -rf ~", ":(){", "dd if=/dev/zero of=/dev/",
-    "mkfs.", "powershell -enc", "powershell -e ", "invoke-expression", "iex(", "| sh", "|sh", "| bash", "|bash",
-    "schtasks /create", "reg add", "crontab -", "vssadmin delete", "socat exec", "chmod 777 /", "useradd ", "net user ",
+    "/dev/tcp/",
+    "/dev/udp/",
+    "bash -i",
+    "nc -e",
+    "ncat -e",
+    "nc -lvp",
+    "mkfifo /tmp/",
+    "rm -rf /",
+    "rm -rf ~",
+    ":(){",
+    "dd if=/dev/zero of=/dev/",
+    "mkfs.",
+    "powershell -enc",
+    "powershell -e ",
+    "invoke-expression",
+    "iex(",
+    "| sh",
+    "|sh",
+    "| bash",
+    "|bash",
+    "schtasks /create",
+    "reg add",
+    "crontab -",
+    "vssadmin delete",
+    "socat exec",
+    "chmod 777 /",
+    "useradd ",
+    "net user ",
 ];
 /// Places things are sent to.
 const DROPS: &[&str] = &[
-    "discord.com/api/webhooks", "discordapp.com/api/webhooks", "api.telegram.org/bot", "hooks.slack.com/services",
-    "webhook.site", "requestbin", "pipedream.net", "ngrok.io", "ngrok-free", "transfer.sh", "pastebin.com/api",
-    "burpcollaborator", "oast.fun", "interact.sh", "canarytokens", "beeceptor.com",
+    "discord.com/api/webhooks",
+    "discordapp.com/api/webhooks",
+    "api.telegram.org/bot",
+    "hooks.slack.com/services",
+    "webhook.site",
+    "requestbin",
+    "pipedream.net",
+    "ngrok.io",
+    "ngrok-free",
+    "transfer.sh",
+    "pastebin.com/api",
+    "burpcollaborator",
+    "oast.fun",
+    "interact.sh",
+    "canarytokens",
+    "beeceptor.com",
 ];
 /// Files that hold credentials.
 const CREDENTIALS: &[&str] = &[
-    ".ssh/", "id_rsa", "id_ed25519", ".aws/credentials", ".netrc", ".git-credentials", ".npmrc", ".pypirc", ".kube/config",
-    ".docker/config.json", ".gnupg", "/etc/shadow", "/etc/passwd", "wallet.dat", "login data", "cookies.sqlite",
-    "logins.json", "key4.db", ".bash_history", ".config/gcloud", "keychain", "metamask", "local storage/leveldb",
+    ".ssh/",
+    "id_rsa",
+    "id_ed25519",
+    ".aws/credentials",
+    ".netrc",
+    ".git-credentials",
+    ".npmrc",
+    ".pypirc",
+    ".kube/config",
+    ".docker/config.json",
+    ".gnupg",
+    "/etc/shadow",
+    "/etc/passwd",
+    "wallet.dat",
+    "login data",
+    "cookies.sqlite",
+    "logins.json",
+    "key4.db",
+    ".bash_history",
+    ".config/gcloud",
+    "keychain",
+    "metamask",
+    "local storage/leveldb",
 ];
 
 /// Whether a text names a file that holds credentials.
@@ -157,12 +241,24 @@ pub(super) fn idioms(machine: &mut Machine<'_>) {
         machine.report(rules::malicious_idiom, place, what);
     }
     if network && duplicates {
-        machine.report(rules::malicious_idiom, first(machine, rules::network_access.id), "binds a network connection to the standard streams: a reverse shell");
+        machine.report(
+            rules::malicious_idiom,
+            first(machine, rules::network_access.id),
+            "binds a network connection to the standard streams: a reverse shell",
+        );
     } else if network && process {
-        machine.report(rules::malicious_idiom, first(machine, rules::network_access.id), "reaches the network and starts processes");
+        machine.report(
+            rules::malicious_idiom,
+            first(machine, rules::network_access.id),
+            "reaches the network and starts processes",
+        );
     }
     if network && secret && !credential {
-        machine.report(rules::malicious_idiom, first(machine, rules::network_access.id), "reads the environment or credentials, and reaches the network");
+        machine.report(
+            rules::malicious_idiom,
+            first(machine, rules::network_access.id),
+            "reads the environment or credentials, and reaches the network",
+        );
     }
 }
 

@@ -114,7 +114,10 @@ fn may(policy: &Policy, path: &str, write: bool) -> bool {
 /// An absolute path without `.` and `..`, from the working directory; `None` for a path of another system.
 fn normal(path: &str) -> Option<String> {
     let bytes = path.as_bytes();
-    if bytes.get(1) == Some(&b':') && bytes.first().is_some_and(u8::is_ascii_alphabetic) && matches!(bytes.get(2), Some(b'\\' | b'/')) {
+    if bytes.get(1) == Some(&b':')
+        && bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && matches!(bytes.get(2), Some(b'\\' | b'/'))
+    {
         return None;
     }
     if path.starts_with("\\\\") || path == "~" || path.starts_with("~/") || path.contains("://") {
@@ -173,7 +176,10 @@ fn path_of(machine: &Machine<'_>, value: &Value) -> Option<Rc<str>> {
 }
 
 fn is_path(path: &str) -> bool {
-    matches!(path, "pathlib.Path" | "pathlib.PosixPath" | "pathlib.PurePath" | "pathlib.PurePosixPath" | "pathlib.WindowsPath")
+    matches!(
+        path,
+        "pathlib.Path" | "pathlib.PosixPath" | "pathlib.PurePath" | "pathlib.PurePosixPath" | "pathlib.WindowsPath"
+    )
 }
 
 fn join(machine: &Machine<'_>, parts: &[Value]) -> Option<Rc<str>> {
@@ -212,7 +218,9 @@ pub(super) fn joined(machine: &mut Machine<'_>, left: &Value, right: &Value) -> 
 /// Whether a mode or flags open for writing.
 fn writes(mode: Option<&Value>) -> bool {
     match mode {
-        Some(Value::Str(mode)) => mode.contains(['w', 'a', 'x', '+', 'c', 'n']) && !mode.starts_with("r:") && !mode.starts_with("r|"),
+        Some(Value::Str(mode)) => {
+            mode.contains(['w', 'a', 'x', '+', 'c', 'n']) && !mode.starts_with("r:") && !mode.starts_with("r|")
+        }
         Some(Value::Int(flags)) => flags & 3 != 0,
         _ => false,
     }
@@ -243,7 +251,11 @@ pub(super) fn call(machine: &mut Machine<'_>, path: &str, args: &Args, site: Pla
             return Some(machine.alloc(Heap::Made("pathlib.Path".into(), Args::of(vec![Value::text("/home/script")]))));
         }
         "tempfile.mktemp" => {
-            machine.report(rules::file_access, site, "`tempfile.mktemp` names a file that somebody else can make first");
+            machine.report(
+                rules::file_access,
+                site,
+                "`tempfile.mktemp` names a file that somebody else can make first",
+            );
             return Some(Value::Unknown);
         }
         _ => {}

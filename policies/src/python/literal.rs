@@ -41,7 +41,8 @@ pub(super) fn form(text: &str) -> Option<Form> {
     let start = text.find(['"', '\''])?;
     let prefix = text.get(..start)?.to_ascii_lowercase();
     let quote = text.get(start..start + 1)?;
-    let quotes = if text.len() >= start + 6 && text.get(start..start + 3) == Some(quote.repeat(3).as_str()) { 3 } else { 1 };
+    let quotes =
+        if text.len() >= start + 6 && text.get(start..start + 3) == Some(quote.repeat(3).as_str()) { 3 } else { 1 };
     Some(Form {
         raw: prefix.contains('r'),
         format: prefix.contains('f') || prefix.contains('t'),
@@ -86,7 +87,8 @@ fn unescape_as(text: &str, raw: bool, bytes: bool) -> String {
         }
         let Some(escape) = rest.next() else { break };
         let mut digits = |radix: u32, most: usize, first: Option<char>| {
-            let (mut value, mut seen) = (first.and_then(|c| c.to_digit(radix)).unwrap_or(0), usize::from(first.is_some()));
+            let (mut value, mut seen) =
+                (first.and_then(|c| c.to_digit(radix)).unwrap_or(0), usize::from(first.is_some()));
             while seen < most {
                 let Some(digit) = rest.peek().and_then(|c| c.to_digit(radix)) else { break };
                 value = value * radix + digit;
@@ -172,7 +174,10 @@ mod tests {
             Kind::Int(value) => value,
             _ => None,
         };
-        assert_eq!([value("0x1F"), value("1_000"), value("0b11"), value("0o17")], [Some(31), Some(1000), Some(3), Some(15)]);
+        assert_eq!(
+            [value("0x1F"), value("1_000"), value("0b11"), value("0o17")],
+            [Some(31), Some(1000), Some(3), Some(15)]
+        );
         assert_eq!(value(&"9".repeat(60)), None);
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::ast::{
-    Arg, ArgKind, Ast, Body, Clause, Comprehension, ExprId, Function, Imported, Kind, Name, Piece, Place, Stmt, StmtKind,
+    Arg, ArgKind, Ast, Body, Clause, Comprehension, ExprId, Function, Imported, Kind, Name, Piece, Place, Stmt,
+    StmtKind,
 };
 use super::facts::Facts;
 use super::value::{Args, Value};
@@ -53,7 +54,10 @@ struct Scope {
 pub(super) enum Heap {
     List(Vec<Value>, bool),
     Dict(Vec<(Value, Value)>, bool),
-    Instance { class: usize, attributes: HashMap<Rc<str>, Value> },
+    Instance {
+        class: usize,
+        attributes: HashMap<Rc<str>, Value>,
+    },
     /// Made by calling a function or class of the library.
     Made(Rc<str>, Args),
 }
@@ -175,7 +179,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-
     /// Runs a module, then every function that was defined.
     pub(super) fn run(&mut self, module: &[Stmt]) {
         self.block(module);
@@ -247,12 +250,15 @@ impl<'a> Machine<'a> {
             if !skip {
                 if let Some(variable) = scope.variables.get(&name) {
                     let (mut value, definite) = (variable.value.clone(), variable.definite);
-                    if index == 0 && self.extra == 0 && self.frames.len() > 1
+                    if index == 0
+                        && self.extra == 0
+                        && self.frames.len() > 1
                         && let Some(all) = self.history.get(&name)
                     {
                         value = value.join(all.clone());
                     }
-                    if !definite && matches!(scope.kind, ScopeKind::Module | ScopeKind::Class)
+                    if !definite
+                        && matches!(scope.kind, ScopeKind::Module | ScopeKind::Class)
                         && let Some(builtin) = self.builtin(name)
                     {
                         value = value.join(builtin);
@@ -838,7 +844,12 @@ impl<'a> Machine<'a> {
                         }
                         (Some(elements), Some(_)) => {
                             let from_end = parts.len() - index;
-                            elements.len().checked_sub(from_end).and_then(|at| elements.get(at)).cloned().unwrap_or(Value::Unknown)
+                            elements
+                                .len()
+                                .checked_sub(from_end)
+                                .and_then(|at| elements.get(at))
+                                .cloned()
+                                .unwrap_or(Value::Unknown)
                         }
                         (None, _) => any.clone(),
                     };
@@ -1195,7 +1206,10 @@ impl<'a> Machine<'a> {
         let scope = self.push_scope(ScopeKind::Function(Rc::clone(&function)), parent);
         for (at, param) in function.params.iter().enumerate() {
             let mut value = Value::Unknown;
-            if at == 0 && !is_static && let Some(class) = class {
+            if at == 0
+                && !is_static
+                && let Some(class) = class
+            {
                 value = if is_class { Value::Class(class) } else { self.instance(class) };
             } else {
                 if let Some(default) = defaults.get(at).cloned().flatten() {
@@ -1363,7 +1377,8 @@ impl<'a> Machine<'a> {
     /// A name of the module, whatever it was ever bound to.
     pub(super) fn global_named(&mut self, name: &str) -> Value {
         let Some(name) = self.ast.names.number(name) else { return Value::Unknown };
-        let now = self.scopes.first().and_then(|scope| scope.variables.get(&name)).map(|variable| variable.value.clone());
+        let now =
+            self.scopes.first().and_then(|scope| scope.variables.get(&name)).map(|variable| variable.value.clone());
         match (now, self.history.get(&name).cloned()) {
             (Some(now), Some(old)) => now.join(old),
             (now, old) => now.or(old).unwrap_or(Value::Unknown),
@@ -1388,7 +1403,10 @@ impl<'a> Machine<'a> {
         for one in source.each() {
             if let Value::Object(index) = one
                 && let Some(Heap::Made(path, _)) = self.heap.get(*index)
-                && matches!(&**path, "zlib.decompress" | "gzip.decompress" | "bz2.decompress" | "lzma.decompress" | "marshal.loads")
+                && matches!(
+                    &**path,
+                    "zlib.decompress" | "gzip.decompress" | "bz2.decompress" | "lzma.decompress" | "marshal.loads"
+                )
             {
                 self.report(rules::obfuscated_code, place, "runs code that is packed");
             }
@@ -1526,7 +1544,9 @@ impl<'a> Machine<'a> {
             }
             Kind::Conditional { test, then, other } => {
                 let truth = self.eval(*test).truth();
-                if self.extra > 0 && let Some(truth) = truth {
+                if self.extra > 0
+                    && let Some(truth) = truth
+                {
                     return self.eval(if truth { *then } else { *other });
                 }
                 let then = self.eval(*then);
@@ -1790,7 +1810,11 @@ impl<'a> Machine<'a> {
                 let harmless = matches!(&*name, "__name__" | "__qualname__" | "__module__" | "__doc__");
                 let walks = matches!(&*name, "__base__" | "__bases__" | "__mro__" | "mro" | "__class__");
                 if (strange && !harmless) || (walks && !own) {
-                    self.report(rules::introspection_escape, place, format!("walks from a value to `{name}` of its class"));
+                    self.report(
+                        rules::introspection_escape,
+                        place,
+                        format!("walks from a value to `{name}` of its class"),
+                    );
                 }
                 let class = self.attribute(&base, "__class__", expr.place);
                 return self.attribute(&class, &name, place);
@@ -1806,10 +1830,16 @@ impl<'a> Machine<'a> {
             let _ = base;
             return Value::Unknown;
         }
-        if name.starts_with("__") && self.is_strange(object) && !matches!(&*name, "__doc__" | "__len__" | "__name__")
+        if name.starts_with("__")
+            && self.is_strange(object)
+            && !matches!(&*name, "__doc__" | "__len__" | "__name__")
             && names::reaches(&name)
         {
-            self.report(rules::introspection_escape, place, format!("takes `{name}` of a value it has no business with"));
+            self.report(
+                rules::introspection_escape,
+                place,
+                format!("takes `{name}` of a value it has no business with"),
+            );
         }
         let base = self.eval(object);
         self.attribute(&base, &name, place)
@@ -1821,15 +1851,26 @@ impl<'a> Machine<'a> {
         match &expr.kind {
             Kind::Name(name) => self.lookup(*name).is_none(),
             Kind::Attribute(inner, _) => self.is_strange(*inner),
-            Kind::Str(_) | Kind::Bytes(_) | Kind::Int(_) | Kind::Float(_) | Kind::Bool(_) | Kind::None
-            | Kind::Tuple(_) | Kind::List(_) | Kind::Dict(_) | Kind::Set(_) => true,
+            Kind::Str(_)
+            | Kind::Bytes(_)
+            | Kind::Int(_)
+            | Kind::Float(_)
+            | Kind::Bool(_)
+            | Kind::None
+            | Kind::Tuple(_)
+            | Kind::List(_)
+            | Kind::Dict(_)
+            | Kind::Set(_) => true,
             _ => false,
         }
     }
 
     pub(super) fn compare(&self, operator: &str, left: &Value, right: &Value) -> Value {
         let known = |value: &Value| {
-            matches!(value, Value::Str(_) | Value::Bytes(_) | Value::Int(_) | Value::Bool(_) | Value::None | Value::Path(_))
+            matches!(
+                value,
+                Value::Str(_) | Value::Bytes(_) | Value::Int(_) | Value::Bool(_) | Value::None | Value::Path(_)
+            )
         };
         let result = match operator {
             "==" | "is" if known(left) && known(right) => Some(left == right),

@@ -18,7 +18,11 @@ pub(super) fn applied(machine: &mut Machine<'_>, args: &Args, name: &str, place:
         _ => false,
     });
     if bad {
-        machine.report(rules::catastrophic_regex, place, "a pattern that can take exponential time: what it repeats can match in more than one way");
+        machine.report(
+            rules::catastrophic_regex,
+            place,
+            "a pattern that can take exponential time: what it repeats can match in more than one way",
+        );
     }
 }
 
@@ -143,9 +147,10 @@ impl Reader<'_> {
                     for _ in 0..rest.chars().count() + 1 {
                         self.chars.next();
                     }
-                    let (low, high) = rest.split_once(',').map_or((rest.as_str(), Some(rest.as_str())), |(low, high)| {
-                        (low, (!high.is_empty()).then_some(high))
-                    });
+                    let (low, high) =
+                        rest.split_once(',').map_or((rest.as_str(), Some(rest.as_str())), |(low, high)| {
+                            (low, (!high.is_empty()).then_some(high))
+                        });
                     let many = high.is_none_or(|high| high.parse::<u32>().is_ok_and(|high| high >= 20));
                     (low.is_empty() || low == "0", many)
                 }
@@ -178,23 +183,17 @@ impl Reader<'_> {
                 let mut atomic = false;
                 if self.chars.next_if_eq(&'?').is_some() {
                     match self.chars.next() {
-                        Some('P') => {
-                            match self.chars.next() {
-                                Some('<') => while self.chars.next().is_some_and(|c| c != '>') {},
-                                _ => {
-                                    while self.chars.next_if(|c| *c != ')').is_some() {}
-                                }
-                            }
-                        }
+                        Some('P') => match self.chars.next() {
+                            Some('<') => while self.chars.next().is_some_and(|c| c != '>') {},
+                            _ => while self.chars.next_if(|c| *c != ')').is_some() {},
+                        },
                         Some('=' | '!') => takes = false,
                         Some('<') => {
                             takes = false;
                             self.chars.next();
                         }
                         Some('>') => atomic = true,
-                        Some('#') => {
-                            while self.chars.next_if(|c| *c != ')').is_some() {}
-                        }
+                        Some('#') => while self.chars.next_if(|c| *c != ')').is_some() {},
                         Some(':') | None => {}
                         Some(_) => while self.chars.next_if(|c| *c != ':' && *c != ')').is_some() {},
                     }
@@ -267,7 +266,9 @@ fn characters(node: &Node) -> Set {
     match node {
         Node::Set(set) => *set,
         Node::Empty => Set::NONE,
-        Node::Sequence(parts) | Node::Either(parts) => parts.iter().fold(Set::NONE, |set, part| set.or(characters(part))),
+        Node::Sequence(parts) | Node::Either(parts) => {
+            parts.iter().fold(Set::NONE, |set, part| set.or(characters(part)))
+        }
         Node::Repeat(inner, _, _) => characters(inner),
     }
 }
@@ -337,8 +338,17 @@ mod tests {
     #[test]
     fn patterns_that_repeat_ambiguously_are_found() {
         for bad in [
-            r"(a+)+$", r"^(\w+\s?)*$", r"(a|a)*b", r"(.*)*x", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(\d|\w)+!", r"(x+x+)+y",
-            r"^(?:a*)*$", r"([a-zA-Z]+)*\d", r"(?P<n>\s*\w*)*;", r"(a{1,})+b",
+            r"(a+)+$",
+            r"^(\w+\s?)*$",
+            r"(a|a)*b",
+            r"(.*)*x",
+            r"^(([a-z])+.)+[A-Z]([a-z])+$",
+            r"(\d|\w)+!",
+            r"(x+x+)+y",
+            r"^(?:a*)*$",
+            r"([a-zA-Z]+)*\d",
+            r"(?P<n>\s*\w*)*;",
+            r"(a{1,})+b",
         ] {
             assert!(is_catastrophic(bad, false), "{bad}");
         }
@@ -347,9 +357,24 @@ mod tests {
     #[test]
     fn ordinary_patterns_are_not() {
         for good in [
-            r"(\d+)-(\w+)", r"^[\w.+-]+@[\w-]+\.[\w.]+$", r"(\w+,)*\w+$", r"(foo|bar)+$", r"\s*(\d+)\s*", r"(a+)+",
-            r"^(\d{1,3}\.){3}\d{1,3}$", r"(?:[^,]*,)*end", r"[a-z]+[0-9]+$", r"(?:\\.|[^\\])*x", r"(ab|ac)*d", "",
-            r"^-?\d+(\.\d+)?$", r"(\s+\w+)*$", r"((", r"[", r"a{2}b", r"(?<=x)y+z",
+            r"(\d+)-(\w+)",
+            r"^[\w.+-]+@[\w-]+\.[\w.]+$",
+            r"(\w+,)*\w+$",
+            r"(foo|bar)+$",
+            r"\s*(\d+)\s*",
+            r"(a+)+",
+            r"^(\d{1,3}\.){3}\d{1,3}$",
+            r"(?:[^,]*,)*end",
+            r"[a-z]+[0-9]+$",
+            r"(?:\\.|[^\\])*x",
+            r"(ab|ac)*d",
+            "",
+            r"^-?\d+(\.\d+)?$",
+            r"(\s+\w+)*$",
+            r"((",
+            r"[",
+            r"a{2}b",
+            r"(?<=x)y+z",
         ] {
             assert!(!is_catastrophic(good, false), "{good}");
         }

@@ -16,9 +16,14 @@ pub(super) fn invisible(text: &str, in_code: impl Fn(usize) -> bool) -> Vec<(Ran
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 "a character that reverses the direction of the text: what is shown is not what runs"
             }
-            '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{180e}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => {
-                "a character that cannot be seen"
-            }
+            '\u{200b}'
+            | '\u{2060}'..='\u{2064}'
+            | '\u{feff}'
+            | '\u{180e}'
+            | '\u{115f}'
+            | '\u{1160}'
+            | '\u{3164}'
+            | '\u{ffa0}' => "a character that cannot be seen",
             '\u{e0000}'..='\u{e007f}' if !after_flag(text, at) => "a character that cannot be seen",
             '\u{e0100}'..='\u{e01ef}' => "a character that cannot be seen",
             '\u{200c}' | '\u{200d}' | '\u{ad}' | '\u{200e}' | '\u{200f}' if in_code(at) => {
@@ -44,12 +49,51 @@ fn after_flag(text: &str, at: usize) -> bool {
 pub(super) fn mixes_scripts(name: &str) -> bool {
     let latin = name.chars().any(|c| c.is_ascii_alphabetic());
     let alike = name.chars().any(|c| {
-        matches!(c,
-            '\u{430}' | '\u{435}' | '\u{43e}' | '\u{440}' | '\u{441}' | '\u{443}' | '\u{445}' | '\u{455}' | '\u{456}'
-            | '\u{458}' | '\u{501}' | '\u{51b}' | '\u{410}' | '\u{412}' | '\u{415}' | '\u{41a}' | '\u{41c}' | '\u{41d}'
-            | '\u{41e}' | '\u{420}' | '\u{421}' | '\u{422}' | '\u{425}' | '\u{3bf}' | '\u{3b1}' | '\u{3c1}' | '\u{3bd}'
-            | '\u{391}' | '\u{392}' | '\u{395}' | '\u{396}' | '\u{397}' | '\u{399}' | '\u{39a}' | '\u{39c}' | '\u{39d}'
-            | '\u{39f}' | '\u{3a1}' | '\u{3a4}' | '\u{3a7}' | '\u{261}' | '\u{131}')
+        matches!(
+            c,
+            '\u{430}'
+                | '\u{435}'
+                | '\u{43e}'
+                | '\u{440}'
+                | '\u{441}'
+                | '\u{443}'
+                | '\u{445}'
+                | '\u{455}'
+                | '\u{456}'
+                | '\u{458}'
+                | '\u{501}'
+                | '\u{51b}'
+                | '\u{410}'
+                | '\u{412}'
+                | '\u{415}'
+                | '\u{41a}'
+                | '\u{41c}'
+                | '\u{41d}'
+                | '\u{41e}'
+                | '\u{420}'
+                | '\u{421}'
+                | '\u{422}'
+                | '\u{425}'
+                | '\u{3bf}'
+                | '\u{3b1}'
+                | '\u{3c1}'
+                | '\u{3bd}'
+                | '\u{391}'
+                | '\u{392}'
+                | '\u{395}'
+                | '\u{396}'
+                | '\u{397}'
+                | '\u{399}'
+                | '\u{39a}'
+                | '\u{39c}'
+                | '\u{39d}'
+                | '\u{39f}'
+                | '\u{3a1}'
+                | '\u{3a4}'
+                | '\u{3a7}'
+                | '\u{261}'
+                | '\u{131}'
+        )
     });
     latin && alike
 }
@@ -99,9 +143,11 @@ pub(super) fn secret(text: &str) -> Option<&'static str> {
                 return None;
             }
             let rest = text.get(at + prefix.len()..)?;
-            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).unwrap_or(rest.len());
+            let end =
+                rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).unwrap_or(rest.len());
             let body = rest.get(..end)?;
-            let exact = !matches!(*prefix, "AKIA" | "ASIA") || (body.len() == *least && body.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
+            let exact = !matches!(*prefix, "AKIA" | "ASIA")
+                || (body.len() == *least && body.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
             (body.len() >= *least && exact && varied(body)).then_some(*what)
         })
     })
@@ -111,9 +157,23 @@ pub(super) fn secret(text: &str) -> Option<&'static str> {
 fn varied(text: &str) -> bool {
     let head: String = text.chars().filter(|c| c.is_ascii_alphanumeric()).take(64).collect();
     let lower = head.to_ascii_lowercase();
-    if ["example", "placeholder", "yourkey", "xxxx", "abcdefgh", "12345678", "00000000", "replace", "dummy", "fake", "insert", "changeme", "redacted"]
-        .iter()
-        .any(|word| lower.contains(word))
+    if [
+        "example",
+        "placeholder",
+        "yourkey",
+        "xxxx",
+        "abcdefgh",
+        "12345678",
+        "00000000",
+        "replace",
+        "dummy",
+        "fake",
+        "insert",
+        "changeme",
+        "redacted",
+    ]
+    .iter()
+    .any(|word| lower.contains(word))
     {
         return false;
     }
@@ -132,7 +192,13 @@ mod tests {
     fn keys_are_found_and_placeholders_are_not() {
         assert_eq!(secret(&format!("AKI{}", "AQ3EGVPZ7X5RT2NWK")), Some("an AWS access key"));
         assert_eq!(secret(&format!("ghp{}", "_Ab3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1bC2")), Some("a GitHub token"));
-        for text in ["AKIAIOSFODNN7EXAMPLE", "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "sk-ant-your-key-here", "TAKIAQ3EGVPZ7X5RT2NWK", "-----BEGIN PRIVATE KEY-----\n...\n"] {
+        for text in [
+            "AKIAIOSFODNN7EXAMPLE",
+            "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "sk-ant-your-key-here",
+            "TAKIAQ3EGVPZ7X5RT2NWK",
+            "-----BEGIN PRIVATE KEY-----\n...\n",
+        ] {
             assert_eq!(secret(text), None, "{text}");
         }
     }

@@ -173,11 +173,7 @@ fn line_of(bytes: &[u8], at: usize) -> usize {
 
 /// CR LF and CR become LF, as Python and JavaScript themselves read them.
 fn newlines(text: &str) -> Cow<'_, str> {
-    if text.contains('\r') {
-        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
-    } else {
-        Cow::Borrowed(text)
-    }
+    if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { Cow::Borrowed(text) }
 }
 
 #[cfg(test)]
@@ -191,7 +187,10 @@ mod tests {
     #[test]
     fn text_is_normalized() {
         assert_eq!(python(b"\xef\xbb\xbfa\r\nb\rc\n").unwrap(), "a\nb\nc\n");
-        assert_eq!(python(b"# -*- coding: latin-1 -*-\nx = '\xe9'\n").unwrap(), "# -*- coding: latin-1 -*-\nx = '\u{e9}'\n");
+        assert_eq!(
+            python(b"# -*- coding: latin-1 -*-\nx = '\xe9'\n").unwrap(),
+            "# -*- coding: latin-1 -*-\nx = '\u{e9}'\n"
+        );
         assert_eq!(python("#!x\r\n# vim: set fileencoding=utf-8 :\n'é'".as_bytes()).unwrap().lines().count(), 3);
     }
 
