@@ -382,7 +382,9 @@ impl Machine<'_> {
                         Value::Unknown
                     } else {
                         self.report(rules::import_machinery, place, "takes a module out of `sys.modules`");
-                        Value::Path(names::canonical(&name))
+                        let module = names::canonical(&name);
+                        self.named(&module, place, Trigger::Named);
+                        Value::Path(module)
                     };
                     all = Some(match all {
                         Some(all) => all.join(value),

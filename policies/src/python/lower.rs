@@ -30,13 +30,24 @@ pub(super) struct Lower<'a> {
     frames: Vec<Frame>,
     depth: u32,
     deepest: u32,
+    /// Text that follows the one at hand.
+    pending: String,
     /// Places of `print x` and `exec x`, which are not Python 3.
     pub(super) old: Vec<(Place, &'static str)>,
 }
 
 impl<'a> Lower<'a> {
     pub(super) fn new(text: &'a str, ast: &'a mut Ast, at: Option<Place>) -> Self {
-        Self { text, ast, at, frames: vec![Frame::default()], depth: 0, deepest: 0, old: Vec::new() }
+        Self {
+            text,
+            ast,
+            at,
+            frames: vec![Frame::default()],
+            depth: 0,
+            deepest: 0,
+            pending: String::new(),
+            old: Vec::new(),
+        }
     }
 
     /// The statements of a module.
@@ -729,15 +740,36 @@ impl<'a> Lower<'a> {
             "none" => Kind::None,
             "string" => self.string(node),
             "concatenated_string" => {
-                let parts: Vec<ExprId> = self.all(node);
+                let mut parts: Vec<ExprId> = Vec::new();
+                // Neighbors that are plain text are one text: joined at once, for there may be thousands.
+                let mut text: Option<Kind> = None;
+                for (_, child) in kids(node) {
+                    let kind = if child.kind() == "string" { Ok(self.string(child)) } else { self.kind(child, place) };
+                    match (kind, &mut text) {
+                        (Ok(Kind::Str(more)), Some(Kind::Other(_)) | None) => text = Some(Kind::Str(more)),
+                        (Ok(Kind::Str(more)), Some(Kind::Str(_))) => self.pending.push_str(&more),
+                        (Ok(Kind::Bytes(more)), None) => text = Some(Kind::Bytes(more)),
+                        (kind, _) => {
+                            if let Some(kind) = text.take() {
+                                let kind = self.with_pending(kind);
+                                parts.push(self.add(kind, place));
+                            }
+                            parts.push(match kind {
+                                Ok(kind) => self.add(kind, place),
+                                Err(id) => id,
+                            });
+                        }
+                    }
+                }
+                if let Some(kind) = text.take() {
+                    let kind = self.with_pending(kind);
+                    parts.push(self.add(kind, place));
+                }
                 let mut joined: Option<ExprId> = None;
                 for part in parts {
                     joined = Some(match joined {
                         None => part,
-                        Some(left) => match self.adjacent(left, part) {
-                            Some(kind) => self.add(kind, place),
-                            None => self.add(Kind::Binary("+", left, part), place),
-                        },
+                        Some(left) => self.add(Kind::Binary("+", left, part), place),
                     });
                 }
                 return Err(joined.unwrap_or_else(|| self.add(Kind::None, place)));
@@ -999,12 +1031,12 @@ impl<'a> Lower<'a> {
         args
     }
 
-    fn adjacent(&self, left: ExprId, right: ExprId) -> Option<Kind> {
-        let kind = |id: ExprId| self.ast.exprs.get(id as usize).map(|expr| &expr.kind);
-        match (kind(left)?, kind(right)?) {
-            (Kind::Str(left), Kind::Str(right)) => Some(Kind::Str(format!("{left}{right}").into())),
-            (Kind::Bytes(left), Kind::Bytes(right)) => Some(Kind::Bytes([&**left, &**right].concat().into())),
-            _ => None,
+    /// A text with what was put aside to follow it.
+    fn with_pending(&mut self, kind: Kind) -> Kind {
+        let more = std::mem::take(&mut self.pending);
+        match kind {
+            Kind::Str(text) if !more.is_empty() => Kind::Str(format!("{text}{more}").into()),
+            kind => kind,
         }
     }
 

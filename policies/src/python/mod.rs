@@ -230,3 +230,102 @@ fn unseen(parsed: &Parsed<'_>, collector: &mut Collector<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::{Policy, Report, Scanner, Script, SourceLanguage, Verdict};
+
+    fn scan(text: &str) -> Report {
+        let script =
+            Script { path: "a.py", bytes: text.as_bytes(), language: Some(SourceLanguage::Python), own_modules: &[] };
+        let start = Instant::now();
+        let report = Scanner::new().scan(&script, &Policy::preset("moderate").unwrap());
+        // Generous: tests run unoptimized, on busy machines.
+        assert!(start.elapsed() < Duration::from_secs(20), "{:.80}", text);
+        report
+    }
+
+    /// Shapes that make recursion deep or work long; each comes to an end on a small stack.
+    #[test]
+    fn deep_and_wide_sources_come_to_an_end() {
+        let nested = |open: &str, inner: &str, close: &str, times: usize| {
+            format!("x = {}{inner}{}\n", open.repeat(times), close.repeat(times))
+        };
+        for times in [40, 90, 130, 900, 1900, 100_000] {
+            for text in [
+                nested("(", "1", ")", times),
+                nested("[", "1", "]", times),
+                nested("{1:", "1", "}", times),
+                nested("f(", "1", ")", times),
+                nested("lambda: ", "1", "", times),
+                nested("-", "1", "", times),
+                nested("not ", "1", "", times),
+                nested("", "a", ".b", times),
+                nested("", "a", "()", times),
+                nested("", "a", "[0]", times),
+                nested("", "1", "+1", times),
+                nested("", "'a'", " 'b'", times),
+                nested("1 if 1 else ", "1", "", times),
+                nested("[a for a in ", "b", "]", times),
+                nested("eval('", "1", "')", times),
+                nested("", "().__class__", ".__class__", times),
+                nested("", "1", " or 2", times),
+            ] {
+                scan(&text);
+            }
+        }
+        let mut blocks = String::new();
+        for depth in 0..95 {
+            blocks.push_str(&" ".repeat(depth));
+            blocks.push_str("if a:\n");
+        }
+        blocks.push_str(&" ".repeat(95));
+        blocks.push_str("pass\n");
+        scan(&blocks);
+        scan(&"def f():\n    return f()\n".repeat(2000));
+        scan(&"x = x + x\n".repeat(20_000));
+        scan("s = 'ab'\nwhile s:\n    s = s + s\n    eval(s)\n");
+        scan("def f(n):\n    return [f(n - 1), f(n - 1), f(n - 1)]\nf(100)\n");
+        scan("l = [1]\nfor i in range(1000):\n    l = l + l\n    d = {k: l for k in l}\n");
+        scan("s = 'exec(s)'\nexec(s)\n");
+        scan(&format!("exec({:?})\n", "exec('1')\n".repeat(9000)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_that_deep_is_a_finding() {
+        let report = scan(&format!("{}{}", "(".repeat(100_000), ")".repeat(100_000)));
+        assert_eq!(report.verdict, Verdict::Deny);
+        assert!(report.findings.iter().any(|finding| finding.rule == "oversized-source"));
+        let report = scan(&format!("x = {}__import__('os').system('id'){}\n", "(".repeat(1000), ")".repeat(1000)));
+        assert!(report.findings.iter().any(|finding| finding.rule == "spawn-process"), "{report:?}");
+    }
+
+    /// A decoy that takes all the fuel there is does not hide what comes after it.
+    #[test]
+    fn decoys_do_not_hide() {
+        let decoy = "def f(n):\n    return [f(n - 1) for _ in range(50)]\nf(50)\n";
+        let report = scan(&format!("{decoy}import os\nm = os\nm.system('id')\n"));
+        assert!(report.findings.iter().any(|finding| finding.rule == "spawn-process"));
+        let report =
+            scan(&format!("{decoy}import os\ngetattr(os, ''.join(map(chr, [115, 121, 115, 116, 101, 109])))('id')\n"));
+        assert_ne!(report.verdict, Verdict::Allow);
+    }
+
+    #[test]
+    fn needs_are_noted_with_their_names() {
+        use crate::NeedKind::{Env, Package, Read, Stdin, Write};
+        let report = scan("import os, numpy\nopen('a' + '.txt')\nopen('/out/b', 'w')\ninput()\nos.environ['HOME']\n");
+        let kinds: Vec<_> = report.needs.iter().map(|need| need.kind.clone()).collect();
+        for kind in [
+            Package("numpy".into()),
+            Read(Some("a.txt".into())),
+            Write(Some("/out/b".into())),
+            Stdin,
+            Env(Some("HOME".into())),
+        ] {
+            assert!(kinds.contains(&kind), "{kind:?} in {kinds:?}");
+        }
+    }
+}
