@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use capibara_policies::{
-    CustomRules, Policy, PolicyIdentity, Report, ScanReport, ScannedFile, Scanner, Script, Source,
-    SourceLanguage, Summary, UnreadFile, Verdict, diagnostics, rules, sarif,
+    CustomRules, Policy, PolicyIdentity, Report, ScanReport, ScannedFile, Scanner, Script, Source, SourceLanguage,
+    Summary, UnreadFile, Verdict, diagnostics, rules, sarif,
 };
 use clap::{Args, ValueEnum};
 use ignore::WalkBuilder;

@@ -250,7 +250,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         (
             "extends: strict\nwiden: true\ngrants: {read: [{guest: /a}]}\n",
             ProblemKind::MissingKey,
-            (3, 17),
+            (3, 18),
             "`host`",
             "",
         ),
@@ -264,7 +264,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         (
             "extends: strict\nwiden: true\ngrants: {read: ['/a:/d'], write: ['/b:/d/']}\n",
             ProblemKind::InvalidValue,
-            (3, 17),
+            (3, 34),
             "two things",
             "",
         ),
@@ -876,7 +876,9 @@ mod schema {
     fn presets_and_fixtures_are_valid_or_not_by_both() {
         let validator = jsonschema::draft202012::new(&schema()).unwrap();
         let errors = |text: &str| -> Vec<String> {
-            let value: Value = serde_saphyr::from_str(text).unwrap();
+            // YAML 1.2, in which `off` is a word.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            let value: Value = serde_saphyr::from_str_with_options(text, options).unwrap();
             validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
         };
         for (name, text) in PRESETS {
