@@ -174,7 +174,8 @@ fn flags_set_what_the_policy_lets_them_set() {
 #[test]
 fn what_is_wrong_has_a_place_and_a_hint() {
     // (document, kind, line and column, part of the message, part of the hint)
-    let rows: &[(&str, ProblemKind, (u32, u32), &str, &str)] = &[
+    type Row<'a> = (&'a str, ProblemKind, (u32, u32), &'a str, &'a str);
+    let rows: &[Row<'_>] = &[
         ("extends: moderate\nlimit: {}\n", ProblemKind::UnknownKey, (2, 1), "`limit`", "did you mean `limits`?"),
         ("extends: moderate\nlimits:\n  memmory: 1MiB\n", ProblemKind::UnknownKey, (3, 3), "`memmory`", "`memory`"),
         ("extends: moderate\ngrants:\n  zzzzzzz: []\n", ProblemKind::UnknownKey, (3, 3), "`zzzzzzz`", "`read`"),
