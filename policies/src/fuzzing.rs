@@ -180,7 +180,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
         // Most keys of a child are left to its parent, so that both outcomes are common.
         if whole || plan.ratio(1, 8)? {
             let value = plan.choose(values)?;
-            drop(writeln!(out, "{key}: {value}"));
+            let _ = writeln!(out, "{key}: {value}");
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
             continue;
         }
         any = true;
-        drop(writeln!(out, "  {id}:\n    severity: {}", plan.choose(&["off", "unprovable", "warning", "error"])?));
+        let _ = writeln!(out, "  {id}:\n    severity: {}", plan.choose(&["off", "unprovable", "warning", "error"])?);
         if !exact && plan.arbitrary()? {
             let entry = plan.choose(&[
                 "{reason: r, path: 'tests/**'}",
@@ -231,7 +231,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
                 "{reason: r, regex: '^import', expires: 2027-01-01}",
                 "{reason: r, regex: '^import', expires: 2026-01-01}",
             ])?;
-            drop(writeln!(out, "    allow: [{entry}]"));
+            let _ = writeln!(out, "    allow: [{entry}]");
         }
     }
     if !any {
@@ -250,10 +250,10 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
         ];
         for list in ["read", "write"] {
             if plan.ratio(1, 2)? {
-                drop(write!(out, "{list}: {}, ", plan.choose(&lists)?));
+                let _ = write!(out, "{list}: {}, ", plan.choose(&lists)?);
             }
         }
-        drop(write!(out, "env: {}", plan.choose(&["{}", "{A: b}", "{A: b, C: d}", "{A: x}"])?));
+        let _ = write!(out, "env: {}", plan.choose(&["{}", "{A: b}", "{A: b, C: d}", "{A: x}"])?);
         out.push_str("}\n");
     }
     Ok(out)

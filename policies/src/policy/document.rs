@@ -252,7 +252,7 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Document, Problem> {
             max_recorded_anchor_events: 100_000,
             max_recorded_anchor_bytes: 2 << 20,
             max_depth: 16,
-            max_documents: 1,
+            max_documents: 8,
             max_nodes: 50_000,
             max_total_scalar_bytes: 4 << 20,
         },
@@ -284,6 +284,9 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Document, Problem> {
             Error::DuplicateMappingKey { key, .. } => {
                 let key = key.as_deref().map_or("a key".into(), |key| format!("`{}`", short(key)));
                 problem(ProblemKind::Syntax, place, format!("{key} stands here for the second time"), None)
+            }
+            Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+                problem(ProblemKind::Syntax, place, "the document is too large or nested too deeply".into(), None)
             }
             Error::Message { msg, .. } => problem(ProblemKind::InvalidValue, place, msg.clone(), None),
             other => {

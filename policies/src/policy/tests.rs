@@ -174,7 +174,8 @@ fn flags_set_what_the_policy_lets_them_set() {
 #[test]
 fn what_is_wrong_has_a_place_and_a_hint() {
     // (document, kind, line and column, part of the message, part of the hint)
-    let rows: &[(&str, ProblemKind, (u32, u32), &str, &str)] = &[
+    type Row<'a> = (&'a str, ProblemKind, (u32, u32), &'a str, &'a str);
+    let rows: &[Row<'_>] = &[
         ("extends: moderate\nlimit: {}\n", ProblemKind::UnknownKey, (2, 1), "`limit`", "did you mean `limits`?"),
         ("extends: moderate\nlimits:\n  memmory: 1MiB\n", ProblemKind::UnknownKey, (3, 3), "`memmory`", "`memory`"),
         ("extends: moderate\ngrants:\n  zzzzzzz: []\n", ProblemKind::UnknownKey, (3, 3), "`zzzzzzz`", "`read`"),
@@ -250,7 +251,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         (
             "extends: strict\nwiden: true\ngrants: {read: [{guest: /a}]}\n",
             ProblemKind::MissingKey,
-            (3, 17),
+            (3, 18),
             "`host`",
             "",
         ),
@@ -264,7 +265,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         (
             "extends: strict\nwiden: true\ngrants: {read: ['/a:/d'], write: ['/b:/d/']}\n",
             ProblemKind::InvalidValue,
-            (3, 17),
+            (3, 34),
             "two things",
             "",
         ),
@@ -876,7 +877,9 @@ mod schema {
     fn presets_and_fixtures_are_valid_or_not_by_both() {
         let validator = jsonschema::draft202012::new(&schema()).unwrap();
         let errors = |text: &str| -> Vec<String> {
-            let value: Value = serde_saphyr::from_str(text).unwrap();
+            // YAML 1.2, in which `off` is a word.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            let value: Value = serde_saphyr::from_str_with_options(text, options).unwrap();
             validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
         };
         for (name, text) in PRESETS {
