@@ -51,7 +51,7 @@ pub(crate) struct VerifyArguments {
     ///
     /// DIGEST is the SHA-256 of its line without the newline; `audit verify` prints that of the last one. It shows a
     /// log that was replaced together with its head. Example: `--expect 1200:6f0c…`
-    #[arg(long, value_name = "SEQUENCE:DIGEST", value_parser = parse_expected)]
+    #[arg(long, value_name = "SEQ:DIGEST", value_parser = parse_expected)]
     expect: Option<(u64, Digest)>,
 
     /// Trust this public key, not the pinned ones
@@ -92,7 +92,9 @@ pub(crate) struct ListArguments {
     #[arg(long, value_name = "VERDICT", value_parser = ["allow", "warn", "deny"], hide_possible_values = true)]
     verdict: Option<String>,
 
-    /// Only those that ended so: completed, denied, limit, trapped, canceled, error
+    /// Only those that ended in this way
+    ///
+    /// completed, denied, limit, trapped, canceled or error.
     #[arg(
         long,
         value_name = "STATUS",
@@ -108,7 +110,7 @@ pub(crate) struct ListArguments {
     /// Only of this script
     ///
     /// Its name, or the beginning of its SHA-256 (8 digits or more). Example: `--script hello.py`
-    #[arg(long, value_name = "NAME|DIGEST")]
+    #[arg(long, value_name = "SCRIPT")]
     script: Option<String>,
 
     /// At most so many, the newest
@@ -123,7 +125,7 @@ pub(crate) struct ListArguments {
     )]
     limit: u32,
 
-    /// text: a table for people (default); json: one record on each line
+    /// text: a table (default); json: one record a line
     ///
     /// Example: `--format json`
     #[arg(
