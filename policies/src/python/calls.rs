@@ -638,13 +638,11 @@ impl Machine<'_> {
                 return self.dynamic_attribute(&base, &name, site);
             }
             Value::Space(_) | Value::Globals => return self.space_method(base, name, &args, place),
-            Value::Class(class) => {
-                if name == "mro" {
-                    let mut all = vec![base.clone()];
-                    all.extend(self.bases(*class));
-                    all.push(Value::path("builtins.object"));
-                    return self.list(all);
-                }
+            Value::Class(class) if name == "mro" => {
+                let mut all = vec![base.clone()];
+                all.extend(self.bases(*class));
+                all.push(Value::path("builtins.object"));
+                return self.list(all);
             }
             Value::Object(index) => match self.heap.get(*index) {
                 Some(Heap::Instance { class, .. }) => {
@@ -1361,11 +1359,10 @@ impl Machine<'_> {
                 self.report(rules::introspection_escape, site, "lists the subclasses of a class");
                 Value::Unknown
             }
-            "format" => match (first?, arg(1).and_then(Value::as_text)) {
-                (value, specifier) => {
-                    fold::formatted(value, specifier.as_deref().unwrap_or("")).map_or(Value::Unknown, Value::text)
-                }
-            },
+            "format" => {
+                let (value, specifier) = (first?, arg(1).and_then(Value::as_text));
+                fold::formatted(value, specifier.as_deref().unwrap_or("")).map_or(Value::Unknown, Value::text)
+            }
             "super" => self.alloc(Heap::Made("builtins.super".into(), Args::default())),
             "input" => Value::Unknown,
             "print" => Value::None,
