@@ -135,6 +135,8 @@ pub(super) struct Machine<'a> {
     classes_open: Vec<usize>,
     /// Modules of the library all of whose names were imported.
     stars: Vec<Rc<str>>,
+    /// `os` or `subprocess` is imported.
+    pub(super) imports_processes: bool,
     /// A second look at a loop that was run: what is in containers stays.
     pub(super) frozen: bool,
     /// Ranges that are too long to be kept as a list.
@@ -174,6 +176,7 @@ impl<'a> Machine<'a> {
             facts: Facts::default(),
             classes_open: Vec::new(),
             stars: Vec::new(),
+            imports_processes: false,
             frozen: false,
             long_ranges: Vec::new(),
         }
@@ -1028,6 +1031,7 @@ impl<'a> Machine<'a> {
 
     /// Reports the import of a module, and notes what it takes.
     pub(super) fn imported(&mut self, path: &str, place: Place) {
+        self.imports_processes |= matches!(path, "os" | "subprocess" | "os.path");
         let mut prefix = path;
         loop {
             if let Some((rule, symbol)) = names::symbol(prefix)
