@@ -1,5 +1,7 @@
 //! The scanner on the corpus that `CAPIBARA_CORPUS` names: recall on hostile samples, denials of honest ones.
 
+#![expect(clippy::print_stdout, reason = "tables are what this test is for")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -38,13 +40,12 @@ fn bytes(root: &Path, row: &Value) -> Vec<u8> {
     let Some(recipe) = row.get("gen") else {
         return std::fs::read(root.join(text(row, "file"))).unwrap_or_else(|error| panic!("{row}: {error}"));
     };
-    let number = |key: &str| usize::try_from(recipe.get(key).and_then(Value::as_u64).unwrap_or(0)).unwrap();
+    let number = |key: &str| usize::try_from(recipe.get(key).and_then(Value::as_u64).unwrap_or(0)).unwrap_or(0);
     let mut out: Vec<u8> = match recipe.get("prefix_hex").and_then(Value::as_str) {
-        Some(hex) => hex
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect(),
+        Some(hex) => {
+            let digits = hex.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned());
+            digits.map(|pair| u8::from_str_radix(&pair, 16).unwrap_or_else(|error| panic!("{pair}: {error}"))).collect()
+        }
         None => text(recipe, "prefix").into(),
     };
     out.extend(text(recipe, "repeat").as_bytes().repeat(number("times")));
@@ -55,8 +56,11 @@ fn bytes(root: &Path, row: &Value) -> Vec<u8> {
 }
 
 fn rows(root: &Path) -> Vec<Row> {
-    let manifest = std::fs::read_to_string(root.join("manifest.jsonl")).expect("the corpus has a manifest");
-    let rows = manifest.lines().map(|line| serde_json::from_str::<Value>(line).expect("a row of the manifest"));
+    let manifest =
+        std::fs::read_to_string(root.join("manifest.jsonl")).unwrap_or_else(|error| panic!("the manifest: {error}"));
+    let rows = manifest
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{line}: {error}")));
     rows.filter(|row| matches!(text(row, "kind"), "scan" | "run" | "attack"))
         .filter(|row| matches!(text(row, "language"), "python" | "javascript" | "typescript"))
         .map(|row| {
@@ -174,7 +178,7 @@ fn bars(preset: &str, language: &str, judged: &[Judged<'_>]) -> Result<(), Faile
 fn others(rows: &[Row]) -> Result<(), Failed> {
     let mut denied_by_moderate = Vec::new();
     for preset in PRESETS {
-        let policy = Policy::preset(preset).expect("a preset");
+        let policy = Policy::preset(preset)?;
         for (kind, language) in
             [("run", "python"), ("run", "javascript"), ("attack", "python"), ("attack", "javascript")]
         {
@@ -215,7 +219,7 @@ fn main() {
     for preset in PRESETS {
         for language in ["python", "javascript"] {
             trials.push(Trial::test(format!("{preset}::{language}"), move || {
-                let policy = Policy::preset(preset).expect("a preset");
+                let policy = Policy::preset(preset)?;
                 let own = rows.iter().filter(|row| row.kind == "scan" && row.language == language);
                 let judged: Vec<Judged<'_>> = own.map(|row| judge(row, preset, &policy)).collect();
                 assert!(!judged.is_empty(), "the corpus has no such rows");

@@ -7,6 +7,8 @@ use crate::rules;
 
 /// Bits of a number that takes seconds to make and megabytes to keep.
 const LARGEST_NUMBER_BITS: f64 = 50_000_000.0;
+/// Bits a number is shifted by that take as much.
+const LARGEST_SHIFT: i128 = 50_000_000;
 /// Iterations that are not done within any limit.
 const LONGEST_RANGE: i128 = 100_000_000_000;
 
@@ -31,13 +33,8 @@ pub(super) fn operation(machine: &mut Machine<'_>, operator: &str, left: &Value,
                 }
             }
         }
-        "<<" => {
-            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            if left.as_int().is_some_and(|left| left != 0)
-                && right.as_int().is_some_and(|right| right as f64 > LARGEST_NUMBER_BITS)
-            {
-                machine.report(rules::resource_bomb, place, "a shift that takes more memory than there is");
-            }
+        "<<" if left.as_int().is_some_and(|left| left != 0) && right.as_int().is_some_and(|by| by > LARGEST_SHIFT) => {
+            machine.report(rules::resource_bomb, place, "a shift that takes more memory than there is");
         }
         "*" => {
             for (sequence, times) in [(left, right), (right, left)] {

@@ -92,6 +92,17 @@ impl Machine<'_> {
                     self.named(&full, place, Trigger::Named);
                 }
             }
+            Value::Globals => match name {
+                "__builtins__" => return Value::path("builtins"),
+                "__dict__" => return Value::Globals,
+                _ if self.ast.names.number(name).is_some() && !names::walks(name) => {
+                    let value = self.global_named(name);
+                    if !value.is_unknown() {
+                        return value;
+                    }
+                }
+                _ => {}
+            },
             Value::Class(class) => {
                 if let Some(value) = self.class_attribute(*class, name, 6) {
                     return value;
@@ -192,6 +203,8 @@ impl Machine<'_> {
                 return Value::Method(Rc::new((Value::Unknown, name.into())));
             }
             "__base__" | "__bases__" | "__mro__" => return Value::path("builtins.object"),
+            // A module as the value of an enumeration.
+            "value" if !path.contains('.') && names::is_dangerous(path) => return Value::Path(Rc::clone(path)),
             "__loader__" | "__spec__" | "loader" if name != "loader" || &**path == "__spec__" => {
                 self.report(
                     rules::introspection_escape,
@@ -348,6 +361,7 @@ impl Machine<'_> {
                                     | Value::Str(_)
                                     | Value::Class(_)
                                     | Value::Member(_)
+                                    | Value::Union(_)
                             ) {
                                 taken += 1;
                                 found = Some(match found {
@@ -379,7 +393,7 @@ impl Machine<'_> {
                 let mut all: Option<Value> = None;
                 for name in index.texts() {
                     let value = if &*name == "__main__" {
-                        Value::Unknown
+                        Value::Globals
                     } else {
                         self.report(rules::import_machinery, place, "takes a module out of `sys.modules`");
                         let module = names::canonical(&name);
@@ -638,17 +652,22 @@ impl Machine<'_> {
                 return self.dynamic_attribute(&base, &name, site);
             }
             Value::Space(_) | Value::Globals => return self.space_method(base, name, &args, place),
-            Value::Class(class) => {
-                if name == "mro" {
-                    let mut all = vec![base.clone()];
-                    all.extend(self.bases(*class));
-                    all.push(Value::path("builtins.object"));
-                    return self.list(all);
-                }
+            Value::Class(class) if name == "mro" => {
+                let mut all = vec![base.clone()];
+                all.extend(self.bases(*class));
+                all.push(Value::path("builtins.object"));
+                return self.list(all);
             }
             Value::Object(index) => match self.heap.get(*index) {
                 Some(Heap::Instance { class, .. }) => {
                     let class = *class;
+                    if self.imports_processes
+                        && names::starts_processes(name)
+                        && self.class_attribute(class, name, 6).is_none()
+                        && self.class_attribute(class, "__getattr__", 6).is_some()
+                    {
+                        self.report(rules::spawn_process, site, format!("calls `{name}` through `__getattr__`"));
+                    }
                     return match self.class_attribute(class, name, 6) {
                         Some(Value::Function(function)) => self.call_function(function, args, Some(base.clone())),
                         _ => {
@@ -687,6 +706,14 @@ impl Machine<'_> {
                 self.report(rule.0, site, format!("`{name}` {}", rule.1));
             }
         }
+        if self.imports_processes && matches!(base, Value::Unknown | Value::Method(_)) && names::starts_processes(name)
+        {
+            self.report(
+                rules::spawn_process,
+                site,
+                format!("calls `{name}` of something that may be the module `os` or `subprocess`"),
+            );
+        }
         if name == "__getattribute__" || name == "__getattr__" {
             let name = args.plain.last().cloned().unwrap_or(Value::Unknown);
             let from =
@@ -710,6 +737,10 @@ impl Machine<'_> {
                     out = out.replace(&format!("${{{key}}}"), &value).replace(&format!("${key}"), &value);
                 }
                 Some(Value::text(out))
+            }
+            (path, "create_connection" | "create_server") if path.starts_with("asyncio.") => {
+                self.report(rules::network_access, place, "opens a network connection of an event loop");
+                Some(Value::Unknown)
             }
             ("builtins.super", _) => {
                 self.handed_on(args, place);
@@ -1258,6 +1289,9 @@ impl Machine<'_> {
             "dict" => {
                 let mut pairs: Vec<(Value, Value)> = Vec::new();
                 let mut open = args.open;
+                if let Some(Value::Space(module)) = first {
+                    return Some(Value::Space(Rc::clone(module)));
+                }
                 if let Some(first) = first {
                     match first {
                         Value::Object(index) if matches!(self.heap.get(*index), Some(Heap::Dict(..))) => {
@@ -1361,11 +1395,10 @@ impl Machine<'_> {
                 self.report(rules::introspection_escape, site, "lists the subclasses of a class");
                 Value::Unknown
             }
-            "format" => match (first?, arg(1).and_then(Value::as_text)) {
-                (value, specifier) => {
-                    fold::formatted(value, specifier.as_deref().unwrap_or("")).map_or(Value::Unknown, Value::text)
-                }
-            },
+            "format" => {
+                let (value, specifier) = (first?, arg(1).and_then(Value::as_text));
+                fold::formatted(value, specifier.as_deref().unwrap_or("")).map_or(Value::Unknown, Value::text)
+            }
             "super" => self.alloc(Heap::Made("builtins.super".into(), Args::default())),
             "input" => Value::Unknown,
             "print" => Value::None,

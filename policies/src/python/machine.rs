@@ -4,6 +4,7 @@
 //! that are called and loops over constants are run with the values they get, as long as the fuel lasts. So the time is
 //! linear in the source plus a constant.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
@@ -116,6 +117,8 @@ pub(super) struct Machine<'a> {
     logs: Vec<Log>,
     /// Steps left for work beyond one look at everything.
     fuel: u32,
+    /// What copying long values costs in steps, until it is paid.
+    cost: Cell<u32>,
     extra: u32,
     calls: u32,
     depth: u32,
@@ -135,6 +138,8 @@ pub(super) struct Machine<'a> {
     classes_open: Vec<usize>,
     /// Modules of the library all of whose names were imported.
     stars: Vec<Rc<str>>,
+    /// `os` or `subprocess` is imported.
+    pub(super) imports_processes: bool,
     /// A second look at a loop that was run: what is in containers stays.
     pub(super) frozen: bool,
     /// Ranges that are too long to be kept as a list.
@@ -158,6 +163,7 @@ impl<'a> Machine<'a> {
             frames: vec![Frame { scope: 0, returned: None, yielded: Vec::new() }],
             logs: Vec::new(),
             fuel,
+            cost: Cell::new(0),
             extra: 0,
             calls: 0,
             depth: 0,
@@ -174,6 +180,7 @@ impl<'a> Machine<'a> {
             facts: Facts::default(),
             classes_open: Vec::new(),
             stars: Vec::new(),
+            imports_processes: false,
             frozen: false,
             long_ranges: Vec::new(),
         }
@@ -450,6 +457,17 @@ impl<'a> Machine<'a> {
 
     /// The elements of something iterable; `None` if they are not all known.
     pub(super) fn elements(&self, value: &Value) -> Option<Vec<Value>> {
+        let elements = self.copied(value);
+        self.pay(elements.as_ref().map_or(0, Vec::len) / 16);
+        elements
+    }
+
+    /// Counts work that is more than a step.
+    fn pay(&self, steps: usize) {
+        self.cost.set(self.cost.get().saturating_add(u32::try_from(steps).unwrap_or(u32::MAX)));
+    }
+
+    fn copied(&self, value: &Value) -> Option<Vec<Value>> {
         match value {
             Value::Str(text) => Some(fold::characters(text)),
             Value::Bytes(bytes) => Some(bytes.iter().map(|byte| Value::Int(i128::from(*byte))).collect()),
@@ -1028,6 +1046,7 @@ impl<'a> Machine<'a> {
 
     /// Reports the import of a module, and notes what it takes.
     pub(super) fn imported(&mut self, path: &str, place: Place) {
+        self.imports_processes |= matches!(path, "os" | "subprocess" | "os.path");
         let mut prefix = path;
         loop {
             if let Some((rule, symbol)) = names::symbol(prefix)
@@ -1452,7 +1471,9 @@ impl<'a> Machine<'a> {
                 self.exhausted = true;
                 return Value::Unknown;
             }
-            self.fuel -= 1;
+            self.fuel = self.fuel.saturating_sub(self.cost.take().saturating_add(1));
+        } else {
+            self.cost.set(0);
         }
         if self.depth > self.deepest {
             return Value::Unknown;
@@ -1897,6 +1918,13 @@ impl<'a> Machine<'a> {
 
     pub(super) fn binary(&mut self, operator: &str, left: &Value, right: &Value, place: Place) -> Value {
         super::bombs::operation(self, operator, left, right, place);
+        for side in [left, right] {
+            match side {
+                Value::Str(text) => self.pay(text.len() / 256),
+                Value::Bytes(bytes) => self.pay(bytes.len() / 256),
+                _ => {}
+            }
+        }
         if operator == "%"
             && let Value::Str(format) = left
         {

@@ -227,6 +227,29 @@ pub(super) fn reaches(name: &str) -> bool {
         )
 }
 
+/// Functions of `os` and `subprocess` that start processes and whose names hardly anything else has.
+pub(super) fn starts_processes(name: &str) -> bool {
+    matches!(
+        name,
+        "system"
+            | "popen"
+            | "execv"
+            | "execve"
+            | "execvp"
+            | "execl"
+            | "execlp"
+            | "spawnl"
+            | "spawnv"
+            | "spawnlp"
+            | "posix_spawn"
+            | "check_output"
+            | "check_call"
+            | "getoutput"
+            | "getstatusoutput"
+            | "Popen"
+    )
+}
+
 /// Methods that are dangerous whatever they are called on.
 pub(super) fn method(name: &str) -> Option<(&'static Rule, &'static str)> {
     Some(match name {

@@ -1,5 +1,6 @@
 //! Syntax trees.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -39,26 +40,33 @@ impl<'a> Parsed<'a> {
     }
 
     fn parse_as(text: &'a str, grammar: &Language) -> Result<Self, &'static str> {
-        let mut parser = Parser::new();
-        parser.set_language(grammar).map_err(|_| "the grammar of this language does not fit this parser")?;
-        let start = Instant::now();
-        let mut late = |_: &tree_sitter::ParseState| {
-            if start.elapsed() > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let bytes = text.as_bytes();
-        let tree = parser
-            .parse_with_options(
+        let tree = PARSER.with_borrow_mut(|parser| {
+            parser.set_language(grammar).map_err(|_| "the grammar of this language does not fit this parser")?;
+            let start = Instant::now();
+            let mut late = |_: &tree_sitter::ParseState| {
+                if start.elapsed() > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let bytes = text.as_bytes();
+            let tree = parser.parse_with_options(
                 &mut |at, _| bytes.get(at..).unwrap_or_default(),
                 None,
                 Some(ParseOptions::new().progress_callback(&mut late)),
-            )
-            .ok_or("the source takes too long to parse")?;
+            );
+            // After a parse that was cut short the parser would go on where it stopped.
+            parser.reset();
+            tree.ok_or("the source takes too long to parse")
+        })?;
         let depth = depth(&tree);
         if depth > DEEPEST_TREE {
             return Err("the source is nested too deeply to be looked at");
         }
         Ok(Self { text, tree, depth })
     }
+}
+
+thread_local! {
+    /// One parser for each thread: making one takes longer than a short script.
+    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
 }
 
 /// The depth of a tree, or a little more than [`DEEPEST_TREE`]; by a cursor, which does not recurse.
