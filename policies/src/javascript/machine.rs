@@ -1740,7 +1740,9 @@ impl<'s, 'a> Machine<'s, 'a> {
                             _ => Value::Undefined,
                         },
                         _ if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
-                        _ if object.open || object.shape != Shape::Plain => Value::Unknown(object.taint),
+                        _ if object.open || !matches!(object.shape, Shape::Plain | Shape::Array) => {
+                            Value::Unknown(object.taint)
+                        }
                         _ => Value::Undefined,
                     };
                 }
