@@ -142,7 +142,7 @@ impl<'s, 'a> Machine<'s, 'a> {
             decoding,
             looping: 0,
             uses_arguments: syntax.text.contains("arguments"),
-            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(20_000) },
+            extra: if decoding { nodes.clamp(20_000, 60_000) } else { 1_000 + nodes.min(20_000) },
             steps: 0,
             bytes: 16 << 20,
             depth: 0,
