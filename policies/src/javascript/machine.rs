@@ -142,7 +142,7 @@ impl<'s, 'a> Machine<'s, 'a> {
             decoding,
             looping: 0,
             uses_arguments: syntax.text.contains("arguments"),
-            extra: if decoding { (nodes * 2).clamp(20_000, 200_000) } else { 1_000 + nodes.min(20_000) },
+            extra: if decoding { nodes.clamp(20_000, 60_000) } else { 1_000 + nodes.min(20_000) },
             steps: 0,
             bytes: 16 << 20,
             depth: 0,
@@ -1740,7 +1740,9 @@ impl<'s, 'a> Machine<'s, 'a> {
                             _ => Value::Undefined,
                         },
                         _ if known::has_method(class, name) => Value::known(&format!("{class}.prototype.{name}")),
-                        _ if object.open || object.shape != Shape::Plain => Value::Unknown(object.taint),
+                        _ if object.open || !matches!(object.shape, Shape::Plain | Shape::Array) => {
+                            Value::Unknown(object.taint)
+                        }
                         _ => Value::Undefined,
                     };
                 }

@@ -245,6 +245,8 @@ impl Looking<'_, '_, '_> {
         let whole = 0..text.find('\n').unwrap_or(text.len()).min(80);
         let whole = if text.is_char_boundary(whole.end) { whole } else { 0..0 };
         if few * 10 > all * 9 {
+            // It cannot do anything without the constructor of functions.
+            self.report(rules::dynamic_code, whole.clone(), "code is put together from six characters, and run");
             self.report(rules::obfuscated_code, whole, "the code is written in six characters");
         } else if kana * 5 > all {
             self.report(rules::obfuscated_code, whole, "the code is written in faces");
