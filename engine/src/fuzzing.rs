@@ -10,7 +10,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 #[cfg(feature = "fuzzing")]
-pub use capibara_policies::fuzzing::policy;
+pub use capibara_policies::fuzzing::{policy, scan};
 
 #[cfg(test)]
 #[path = "../../fuzz/inputs.rs"]

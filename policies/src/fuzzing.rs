@@ -1,5 +1,6 @@
-//! Body of the fuzz target `policy` (see `fuzz/README.md`). Not an API.
+//! Bodies of the fuzz targets `policy` and `scan` (see `fuzz/README.md`). Not an API.
 
+pub use crate::scan::fuzzing::scan;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
 use std::path::PathBuf;
@@ -314,6 +315,11 @@ mod inputs;
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn any_sources_are_scanned() {
+        super::inputs::inputs("scan", 400, 400).for_each(|input| super::scan(&input));
+    }
+
     #[test]
     fn any_policies_and_units_are_read_or_refused() {
         super::inputs::inputs("policy", 3000, 400).for_each(|input| super::policy(&input));

@@ -96,10 +96,12 @@ const FUNCTIONS: &[(&str, usize, Use, &str)] = &[
     ("ast.parse_file", 0, Use::Read, "file"),
 ];
 
-/// Whether the script may use that file: below its own folders, or granted. `None` in what grants say means no.
+/// Whether the script may use that file: below its own folders, or granted.
 fn may(policy: &Policy, path: &str, write: bool) -> bool {
-    let _ = policy;
     let Some(path) = normal(path) else { return false };
+    if policy.grants_path(&path, write) {
+        return true;
+    }
     let below = |folder: &str| path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
     if ["/tmp", "/home/script", "/out"].into_iter().any(below) {
         return true;

@@ -29,9 +29,7 @@ pub fn scan(input: &[u8]) {
     assert!(strict.verdict >= moderate.verdict && moderate.verdict >= permissive.verdict);
     // What denies everywhere is a source nobody can read.
     let unreadable = ["unreadable-source", "unknown-language"];
-    assert!(
-        permissive.verdict < Verdict::Deny || permissive.findings.iter().any(|it| unreadable.contains(&&*it.rule))
-    );
+    assert!(permissive.verdict < Verdict::Deny || permissive.findings.iter().any(|it| unreadable.contains(&&*it.rule)));
     let text = language.and_then(|language| Source::decode(bytes, language).ok()).map(Source::into_text);
     if let (Some(text), Some(language)) = (&text, language) {
         let again = Source::decode(text.as_bytes(), language).map(Source::into_text);

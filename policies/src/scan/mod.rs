@@ -4,6 +4,8 @@
 //! boundary is WebAssembly and the World.
 
 mod collector;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod imports;
 mod language;
 mod source;
