@@ -28,6 +28,15 @@ pub struct ScriptModule {
     pub source: Arc<[u8]>,
 }
 
+impl ScriptModule {
+    /// The name it is imported by: `package.inner` for `package/inner.py`.
+    #[must_use]
+    pub fn import_name(&self) -> Option<String> {
+        let name = self.path.strip_suffix(".py")?;
+        Some(name.strip_suffix("/__init__").unwrap_or(name).replace('/', "."))
+    }
+}
+
 /// Why the modules of a script cannot be gathered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

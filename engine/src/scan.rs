@@ -49,7 +49,7 @@ impl Scan {
             modules: job.modules.clone(),
         };
         let Some(language) = source_language(job.language) else { return scan };
-        let own: Vec<String> = job.modules.iter().filter_map(|module| import_name(&module.path)).collect();
+        let own: Vec<String> = job.modules.iter().filter_map(ScriptModule::import_name).collect();
         let path = shown_path(job);
         match &job.script {
             Script::File { name, source } => {
@@ -151,12 +151,6 @@ fn shown_path(job: &Job) -> String {
         (None, Script::StandardInput(_)) => "<stdin>".into(),
         (None, Script::Module(name)) => name.clone(),
     }
-}
-
-/// The name a module is imported by: `package.inner` for `package/inner.py`.
-fn import_name(path: &str) -> Option<String> {
-    let name = path.strip_suffix(".py")?;
-    Some(name.strip_suffix("/__init__").unwrap_or(name).replace('/', "."))
 }
 
 /// Scans that were made, by digest of sources and policy: the same script is not scanned twice.

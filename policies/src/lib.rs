@@ -22,6 +22,7 @@ mod report_json;
 pub mod rules;
 pub mod sarif;
 mod scan;
+pub mod suggest;
 mod units;
 
 pub use custom::{

@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use capibara_policies::{DEFAULT_POLICY, Expired, Policy, PolicyError, PolicyFolders, Problem, ProblemKind};
+use capibara::{Script, script_modules};
+use capibara_policies::{
+    DEFAULT_POLICY, Expired, Policy, PolicyError, PolicyFolders, Problem, ProblemKind, SourceLanguage, suggest,
+};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -15,6 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::output::json::{self, SCHEMA};
 use crate::output::text::Console;
 use crate::output::{Format, answer};
+use crate::script::{self, Place};
 
 /// The longest line of a policy file that is shown below a problem, in characters.
 const LONGEST_SHOWN: usize = 160;
@@ -31,6 +35,16 @@ pub(crate) enum PolicyCommand {
     /// The result is a policy file by itself: `capibara policy show moderate > mine.yaml` begins one of your own. What
     /// the administrator's ceiling takes away is not in it. Exit codes: 0, 125 there is no such policy, or it cannot be used.
     Show(ShowArguments),
+    /// Print the smallest policy under which a script should run
+    ///
+    /// The policy extends strict and grants what the scan of the script and its modules shows that it needs, each line with
+    /// the place that asks for it. What the scan calls an error is never allowed. Nothing is run. Exit codes: 0 the script
+    /// should run under it, 1 something is denied or cannot be granted, 125 could not.
+    Suggest(SuggestArguments),
+    /// Try rules of your own on the cases they bring
+    ///
+    /// Also fails where no case of a rule makes it fire. Exit codes: 0 all cases hold, 1 some do not, 125 a file cannot be used.
+    Test(TestArguments),
     /// Say what is wrong with a policy file
     ///
     /// Prints each problem with its line and column. Exit codes: 0 it can be used, 1 it cannot, 125 it cannot be read.
@@ -66,6 +80,20 @@ pub(crate) struct CheckArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SuggestArguments {
+    /// Python script
+    #[arg(value_name = "SCRIPT")]
+    script: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// Files of rules
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Output {
     /// text: lines for people (default); json: one object
     ///
@@ -87,6 +115,7 @@ impl PolicyCommand {
             Self::List(list) => list.output.format,
             Self::Show(show) => show.output.format,
             Self::Check(check) => check.output.format,
+            Self::Suggest(_) | Self::Test(_) => Format::Text,
         }
     }
 }
@@ -111,7 +140,48 @@ pub(crate) fn execute(command: PolicyCommand) -> Result<ExitCode, Failure> {
         PolicyCommand::List(arguments) => list(&folders, arguments.output.format),
         PolicyCommand::Show(arguments) => show(&folders, &arguments),
         PolicyCommand::Check(arguments) => check(&folders, &arguments),
+        PolicyCommand::Suggest(arguments) => suggest(&arguments),
+        PolicyCommand::Test(arguments) => test(&arguments),
     }
+}
+
+fn suggest(arguments: &SuggestArguments) -> Result<ExitCode, Failure> {
+    let found = script::from_file(&arguments.script)?;
+    let (Script::File { name, source }, Some(Place { path, folder })) = (found.script, found.place) else {
+        return Err(Failure::new("script-name", "a policy is suggested for a script that is a file"));
+    };
+    let modules = script_modules(&folder, &name, &source)?;
+    let base = path.rfind('/').map_or("", |at| path.get(..=at).unwrap_or_default());
+    let mut sources = vec![(path.clone(), source.to_vec())];
+    sources.extend(modules.iter().map(|module| (format!("{base}{}", module.path), module.source.to_vec())));
+    let own_modules: Vec<String> = modules.iter().filter_map(capibara::ScriptModule::import_name).collect();
+    let stem = Path::new(&name).file_stem().map_or_else(|| name.clone(), |stem| stem.to_string_lossy().into_owned());
+    let asked = suggest::Asked {
+        name: &stem,
+        sources: &sources,
+        own_modules: &own_modules,
+        folder: &folder,
+        language: SourceLanguage::Python,
+    };
+    let suggestion = suggest::suggest(&asked, &|path| path.exists());
+    let code = if suggestion.sufficient { ExitCode::Yes } else { ExitCode::No };
+    Ok(answer(suggestion.yaml.as_bytes(), code))
+}
+
+fn test(arguments: &TestArguments) -> Result<ExitCode, Failure> {
+    let mut failed = false;
+    let mut out = String::new();
+    for path in &arguments.files {
+        let shown = escape::line(&path.to_string_lossy()).into_owned();
+        let report = super::scan::custom_rules(std::slice::from_ref(path))?.test();
+        for failure in &report.failures {
+            let _ = writeln!(out, "{shown}: {}", escape::line(&failure.to_string()));
+        }
+        failed |= !report.passed();
+        let verdict = if report.passed() { "all hold" } else { "not all hold" };
+        let _ = writeln!(out, "{shown}: {} cases, {verdict}", report.cases);
+    }
+    Ok(answer(out.as_bytes(), if failed { ExitCode::No } else { ExitCode::Yes }))
 }
 
 /// Says which entries of allow lists no longer count.

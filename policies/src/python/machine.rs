@@ -224,7 +224,8 @@ impl<'a> Machine<'a> {
             if rule.id == rules::environment_access.id {
                 self.need(NeedKind::Env(None), place);
             }
-            self.report(rule, place, format!("`{path}` {}", symbol.does));
+            let shown = path.strip_prefix("builtins.").unwrap_or(path);
+            self.report(rule, place, format!("`{shown}` {}", symbol.does));
         }
         match path {
             "builtins.input" | "sys.stdin" | "fileinput.input" => self.need(NeedKind::Stdin, place),

@@ -7,6 +7,7 @@
 mod ast;
 mod bombs;
 mod calls;
+mod closed;
 mod facts;
 mod files;
 mod fold;
@@ -22,6 +23,7 @@ use std::collections::HashSet;
 
 use tree_sitter::Node;
 
+use crate::Severity;
 use crate::rules;
 use crate::scan::{Collector, Parsed, Script, SourceLanguage};
 
@@ -33,6 +35,8 @@ use machine::Machine;
 const FIRST_FUEL: u32 = 4_000;
 /// Steps of a second look, at a script that names something dangerous and was not seen through.
 const SECOND_FUEL: u32 = 150_000;
+/// How a finding of `eval` itself begins.
+const EVAL: &str = "`eval`";
 /// How deep a tree may be that is looked at on the caller's own stack.
 const SHALLOW: usize = 100;
 /// The stack for deeper ones, in bytes; only what is used of it takes memory.
@@ -78,8 +82,11 @@ fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>)
     strings(&mut machine, parsed.text);
     unseen(parsed, collector);
 
+    let only_eval = machine.findings.iter().all(|(_, _, message)| message.starts_with(EVAL));
+    let closed = only_eval && !machine.findings.is_empty() && machine.needs.is_empty() && closed::closed(parsed);
     for (rule, place, message) in &machine.findings {
-        collector.report(rule, place.range(), message);
+        let severity = if closed { Severity::Warning } else { rule.severity };
+        collector.report_as(rule, severity, place.range(), message);
     }
     for (kind, place) in std::mem::take(&mut machine.needs) {
         collector.need(kind, place.range());
