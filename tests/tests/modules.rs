@@ -70,6 +70,24 @@ fn a_module_of_the_scripts_own_goes_before_one_of_the_same_name() {
 }
 
 #[test]
+fn a_module_named_like_a_dangerous_one_hides_nothing() {
+    // `os` is there before the script starts, and whatever lies beside the script may be put in its place.
+    for (name, line) in
+        [("os", "os.system('id')"), ("subprocess", "subprocess.run(['id'])"), ("pickle", "pickle.loads(b'')")]
+    {
+        let sandbox = sandbox(&[("main.py", &format!("import {name}\n{line}\n")), (&format!("{name}.py"), "x = 1\n")]);
+        for policy in ["strict", "moderate"] {
+            let ran = sandbox.run(&["run", "--policy", policy, "main.py"]);
+            assert_eq!((ran.code, ran.stdout.as_str()), (Some(126), ""), "{name}: {ran:?}");
+        }
+    }
+    // Control: a name that is the script's alone.
+    let sandbox =
+        sandbox(&[("main.py", "import helper\nprint(helper.system('id'))\n"), ("helper.py", "system = len\n")]);
+    prints(&sandbox, &["--policy", "strict", "main.py"], "2\n");
+}
+
+#[test]
 fn modules_may_import_each_other_and_the_script() {
     let sandbox = sandbox(&[
         (

@@ -6,8 +6,10 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use capibara_tests::{Ran, Sandbox, finish, repository};
+use capibara::{Job, Policy, ScriptModule, Status, Verdict};
+use capibara_tests::{Ran, Sandbox, engine, finish, repository};
 use serde_json::{Value, json};
 
 /// It leaves a trace on both of its ways out, and then does what `moderate` denies.
@@ -823,4 +825,44 @@ fn strict_runs_only_what_can_be_recorded() {
     fs::create_dir(home.join("audit.head")).unwrap();
     let ran = run(&home, "strict", "text");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:?}");
+}
+
+#[test]
+fn the_library_scans_before_it_runs() {
+    let engine = engine();
+    let hostile = Job::python("import os\nprint('it ran')\nos.system('id')\n");
+    let denied = engine.run_blocking(hostile).unwrap();
+    assert_eq!((&denied.status, denied.scan.verdict), (&Status::Denied, Verdict::Deny));
+    assert!(denied.stdout.bytes.is_empty() && denied.runtime.is_none() && denied.exit_code().is_none());
+    let permissive = Policy::preset("permissive").unwrap();
+    let warned = Job::python("import os\nprint('it ran')\nos.system('id')\n").with_policy(permissive);
+    let warned = engine.run_blocking(warned).unwrap();
+    assert_eq!((warned.scan.verdict, warned.stdout.text().as_ref()), (Verdict::Warn, "it ran\n"));
+    assert!(warned.runtime.is_some());
+    // A module that the embedder brings is scanned as the script is.
+    let module = |text: &str| ScriptModule { path: "helper.py".into(), source: text.as_bytes().into() };
+    let with = |text: &str| Job::file("main.py", *b"import helper\nprint(helper.x)\n").with_modules([module(text)]);
+    let ran = engine.run_blocking(with("x = 1\n")).unwrap();
+    assert_eq!((ran.success(), ran.stdout.text().as_ref()), (true, "1\n"));
+    let denied = engine.run_blocking(with("import os\nx = os.system('id')\n")).unwrap();
+    assert_eq!((&denied.status, denied.scan.findings[0].path.as_str()), (&Status::Denied, "helper.py"));
+}
+
+#[test]
+fn a_scan_is_kept_by_sources_and_policy() {
+    let engine = engine();
+    let module = |text: &str| ScriptModule { path: "helper.py".into(), source: text.as_bytes().into() };
+    let job = || Job::file("kept.py", *b"import helper\n").with_modules([module("x = 1\n")]);
+    let first = engine.scan(&job());
+    assert!(Arc::ptr_eq(&first, &engine.scan(&job().with_args(["other"]).with_seed(1))));
+    let mut renamed = job();
+    renamed.origin = Some("folder/kept.py".into());
+    for (what, other) in [
+        ("policy", job().with_policy(Policy::preset("strict").unwrap())),
+        ("script", Job::file("kept.py", *b"import helper \n").with_modules([module("x = 1\n")])),
+        ("module", Job::file("kept.py", *b"import helper\n").with_modules([module("x = 2\n")])),
+        ("place", renamed),
+    ] {
+        assert!(!Arc::ptr_eq(&first, &engine.scan(&other)), "{what}");
+    }
 }
