@@ -62,11 +62,16 @@ fn modules_and_packages_are_imported_as_on_an_ordinary_machine() {
 #[test]
 fn a_module_of_the_scripts_own_goes_before_one_of_the_same_name() {
     let sandbox = sandbox(&[
+        ("json.py", "mine = True\n"),
+        ("os.py", "mine = True\n"),
+        ("loaded.py", "import json, os\nprint(json.mine, hasattr(os, 'mine'))\n"),
         ("main.py", "import colorsys, this_is_mine\nprint(colorsys.__file__, colorsys.mine)\n"),
         ("colorsys.py", "mine = True\n"),
         ("this_is_mine.py", ""),
     ]);
     prints(&sandbox, &["main.py"], "/script/colorsys.py True\n");
+    // Also where the interpreter has loaded that of the library before, unless it is made of it.
+    prints(&sandbox, &["loaded.py"], "True False\n");
 }
 
 #[test]
