@@ -655,6 +655,34 @@ fn rules_of_ones_own_are_looked_for_too() {
 }
 
 #[test]
+fn what_is_too_long_or_too_deep_is_a_finding() {
+    let sandbox = sandbox();
+    let deep =
+        |open: &str, close: &str, levels: usize| format!("x = {}1{}\n", open.repeat(levels), close.repeat(levels));
+    // Long and quick to parse: that takes no time on any machine.
+    let comment = format!("{}\n", "#".repeat(1023));
+    for (name, text, rules_found) in [
+        ("brackets.py", deep("(", ")", 100_000), vec![("oversized-source", 1)]),
+        ("lists.py", deep("[", "]", 100_000), vec![("oversized-source", 1)]),
+        ("brackets.js", deep("(", ")", 100_000), vec![("oversized-source", 1)]),
+        ("lists.ts", deep("[", "]", 100_000), vec![("oversized-source", 1)]),
+        ("long.py", comment.repeat((1 << 20) / 1024 + 1), vec![("oversized-source", 1)]),
+        // Controls.
+        ("fits.py", comment.repeat((1 << 20) / 1024), vec![]),
+        ("nested.py", deep("(", ")", 100), vec![]),
+        ("nested.js", deep("[", "]", 100), vec![]),
+    ] {
+        let _ = sandbox.file(name, text);
+        let ran = sandbox.run(&["scan", "--format", "json", name]);
+        assert_eq!(ran.code, Some(i32::from(!rules_found.is_empty())), "{name}");
+        assert_eq!(rules(&valid(&ran, "scan.v1.json")["files"][0]), rules_found, "{name}");
+    }
+    // The bound is a line of the policy.
+    let _ = sandbox.file("larger.yaml", "extends: moderate\nwiden: true\nscan_limits: {source_bytes: 2MiB}\n");
+    assert_eq!(sandbox.run(&["scan", "--policy", "./larger.yaml", "long.py"]).code, Some(0));
+}
+
+#[test]
 fn hostile_names_and_texts_do_no_harm_to_the_screen() {
     let sandbox = sandbox();
     let name = "a\u{1b}[2J\u{202e}.py";
