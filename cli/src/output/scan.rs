@@ -76,7 +76,14 @@ pub(crate) fn denial_hint(scan: &Scan, can_grant: bool) -> String {
             finding.effect == Verdict::Deny && finding.path == need.path && finding.span.line == need.span.line
         })
     };
-    let flags: BTreeSet<String> = scan.needs.iter().filter(denied).filter_map(|need| flag(&need.kind)).collect();
+    // A folder that is granted for changing is there for reading, too.
+    let written: Vec<&str> = scan.needs.iter().filter(denied).filter_map(|need| written(&need.kind)).collect();
+    let covered = |need: &&Need| match &need.kind {
+        NeedKind::Read(Some(path)) => written.contains(&folder(path)),
+        _ => false,
+    };
+    let needs = scan.needs.iter().filter(denied).filter(|need| !covered(need));
+    let flags: BTreeSet<String> = needs.filter_map(|need| flag(&need.kind)).collect();
     if can_grant && !flags.is_empty() {
         let flags: Vec<String> = flags.into_iter().collect();
         return format!("if the script may do that, grant it: add `{}`", flags.join(" "));
@@ -90,11 +97,19 @@ pub(crate) fn denial_hint(scan: &Scan, can_grant: bool) -> String {
     }
 }
 
+/// The folder that has to be granted for changing.
+fn written(need: &NeedKind) -> Option<&str> {
+    match need {
+        NeedKind::Write(path) => path.as_deref().map(folder),
+        _ => None,
+    }
+}
+
 /// The option that grants it.
 pub(crate) fn flag(need: &NeedKind) -> Option<String> {
     match need {
-        NeedKind::Read(Some(path)) => Some(format!("--read {}", quoted(path))),
-        NeedKind::Write(Some(path)) => Some(format!("--write {}", quoted(path))),
+        NeedKind::Read(Some(path)) => Some(format!("--read {}", quoted(&in_place(path)))),
+        NeedKind::Write(Some(path)) => Some(format!("--write {}", quoted(&in_place(folder(path))))),
         NeedKind::Env(Some(name)) => Some(format!("--env {}=VALUE", quoted(name))),
         NeedKind::Read(None)
         | NeedKind::Write(None)
@@ -104,6 +119,17 @@ pub(crate) fn flag(need: &NeedKind) -> Option<String> {
         | NeedKind::Module(_)
         | NeedKind::Stdin => None,
     }
+}
+
+/// A place of the host that the script is to see at the same place.
+fn in_place(path: &str) -> String {
+    let alone = path.strip_prefix('/').is_some_and(|name| !name.contains('/'));
+    if alone { path.to_owned() } else { format!("{path}:{path}") }
+}
+
+/// The folder a file is made in: only what is there can be granted. What lies in the root is its own folder.
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map(|(folder, _)| folder).filter(|folder| !folder.is_empty()).unwrap_or(path)
 }
 
 /// A word as a shell takes it.
