@@ -80,6 +80,8 @@ fn a_stricter_preset_never_allows_more() {
     assert_eq!(effects("permissive"), [Verdict::Warn; 3]);
     let modes = PRESETS.map(|(name, _)| preset(name).scan);
     assert_eq!(modes, [ScanMode::Enforce, ScanMode::Enforce, ScanMode::Warn]);
+    let audit = PRESETS.map(|(name, _)| preset(name).audit);
+    assert_eq!(audit, [Audit::Required, Audit::Wanted, Audit::Wanted]);
 }
 
 #[test]
@@ -179,6 +181,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         ("extends: moderate\nlimit: {}\n", ProblemKind::UnknownKey, (2, 1), "`limit`", "did you mean `limits`?"),
         ("extends: moderate\nlimits:\n  memmory: 1MiB\n", ProblemKind::UnknownKey, (3, 3), "`memmory`", "`memory`"),
         ("extends: moderate\ngrants:\n  zzzzzzz: []\n", ProblemKind::UnknownKey, (3, 3), "`zzzzzzz`", "`read`"),
+        ("extends: moderate\naudit: require\n", ProblemKind::InvalidValue, (2, 8), "`require`", "`required`"),
         ("extends: moderate\nscan: enforced\n", ProblemKind::InvalidValue, (2, 7), "`enforced`", "`enforce`"),
         ("extends: moderate\noverridable: nothing\n", ProblemKind::InvalidValue, (2, 14), "`nothing`", "`none`"),
         ("extends: moderate\noverridable: [memry]\n", ProblemKind::InvalidValue, (2, 15), "`memry`", "`memory`"),
@@ -366,6 +369,7 @@ fn widening_is_refused_with_its_place() {
     let rows: &[(&str, (u32, u32), &str)] = &[
         ("overridable: [memory]\n", (2, 14), "`memory`"),
         ("live: true\n", (2, 7), "live runs"),
+        ("audit: wanted\n", (2, 8), "`audit: wanted` is milder than `required` of `strict`"),
         ("scan: warn\n", (2, 7), "`scan: warn` is milder than `enforce` of `strict`"),
         ("findings: {warning: warn}\n", (2, 21), "`warning: warn` is milder than `deny`"),
         ("rules: {dynamic-code: {severity: off}}\n", (2, 34), "`dynamic-code` would lead to `allow`"),
@@ -525,7 +529,7 @@ fn extending_goes_four_steps_and_not_in_a_circle() {
 
 #[test]
 fn nothing_is_above_the_ceiling() {
-    let low = ceiling("limits: {memory: 64MiB, fuel: 1G}\nscan: enforce\nfindings: {error: deny}\nlive: false\noverridable: [memory, output, read]\ngrants: {read: [/srv]}\n").unwrap();
+    let low = ceiling("limits: {memory: 64MiB, fuel: 1G}\nscan: enforce\nfindings: {error: deny}\nlive: false\naudit: required\noverridable: [memory, output, read]\ngrants: {read: [/srv]}\n").unwrap();
     for (name, _) in PRESETS {
         let before = preset(name);
         let mut policy = before.clone();
@@ -533,6 +537,7 @@ fn nothing_is_above_the_ceiling() {
         assert_eq!(more(&before, &policy), None, "{name}");
         assert_eq!((policy.limits.memory, policy.limits.fuel), (64 << 20, Some(1_000_000_000)));
         assert_eq!(policy.limits.output, before.limits.output);
+        assert_eq!(policy.audit, Audit::Required);
         assert!(!policy.live && policy.scan == ScanMode::Enforce && policy.findings.error == Verdict::Deny);
         let wide = LimitsChange { memory: Some(65 << 20), ..Default::default() };
         assert!(policy.clone().apply(&wide).is_err(), "{name}");
@@ -559,6 +564,10 @@ fn nothing_is_above_the_ceiling() {
     assert!(matches!(low.lower(&mut granting), Err(PolicyError::AboveCeiling { what: "write", .. })));
     let nothing = ceiling("grants: {read: [], write: []}").unwrap();
     assert!(nothing.lower(&mut granting).unwrap_err().to_string().contains("allows write nowhere"));
+    // It only makes stricter.
+    let mut strict = preset("strict");
+    ceiling("audit: wanted\nscan: warn\n").unwrap().lower(&mut strict).unwrap();
+    assert_eq!((strict.audit, strict.scan), (Audit::Required, ScanMode::Enforce));
     // An empty ceiling changes nothing.
     let mut policy = preset("permissive");
     ceiling("").unwrap().lower(&mut policy).unwrap();
@@ -706,6 +715,7 @@ fn equal_policies_have_equal_digests_and_others_do_not() {
         "extends: moderate\nwiden: true\nlimits: {files: 1}\n",
         "extends: moderate\nwiden: true\nscan: warn\n",
         "extends: moderate\nwiden: true\nlive: false\n",
+        "extends: moderate\naudit: required\n",
         "extends: moderate\nwiden: true\noverridable: none\n",
         "extends: moderate\nwiden: true\noverridable: [env]\n",
         "extends: moderate\nwiden: true\nfindings: {warning: deny}\n",
@@ -772,7 +782,9 @@ fn hostile_documents_are_refused_quickly() {
         let result = policy(&text);
         let took = started.elapsed();
         assert!(result.is_err() && !result.unwrap_err().to_string().is_empty());
-        assert!(took < Duration::from_secs(1), "{took:?}: {}", &text[..40]);
+        // Without optimization everything takes ten times as long, and no machine is always idle.
+        let most = if cfg!(debug_assertions) { 20 } else { 1 };
+        assert!(took < Duration::from_secs(most), "{took:?}: {}", &text[..40]);
     }
 }
 
