@@ -130,3 +130,20 @@ pub enum NeedKind {
     /// Standard input.
     Stdin,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_permanent_and_the_worse_is_the_greater() {
+        let severities = [Severity::Unprovable, Severity::Warning, Severity::Error];
+        assert_eq!(severities.map(Severity::name), ["unprovable", "warning", "error"]);
+        assert_eq!(severities.map(|severity| severity.to_string()), ["unprovable", "warning", "error"]);
+        let verdicts = [Verdict::Allow, Verdict::Warn, Verdict::Deny];
+        assert_eq!(verdicts.map(Verdict::name), ["allow", "warn", "deny"]);
+        assert_eq!(verdicts.map(|verdict| verdict.to_string()), ["allow", "warn", "deny"]);
+        assert!(severities.is_sorted() && verdicts.is_sorted());
+        assert_eq!(Verdict::default(), Verdict::Allow);
+    }
+}

@@ -114,6 +114,7 @@ pub(crate) fn more(parent: &Policy, child: &Policy) -> Option<String> {
         ("descriptors", new.descriptors > old.descriptors),
         ("source_bytes", child.scan_limits.source_bytes > parent.scan_limits.source_bytes),
         ("live", child.check_live().is_ok() && parent.check_live().is_err()),
+        ("audit", child.audit < parent.audit),
         ("scan", child.scan < parent.scan),
     ];
     if let Some((limit, _)) = limits.into_iter().find(|(_, more)| *more) {
@@ -189,6 +190,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
     let flags = ["all", "none", "[fuel, read]", "[fuel, read, write]", "[env]"];
     key(plan, &mut out, whole, "overridable", &flags)?;
     key(plan, &mut out, whole, "live", &["true", "false"])?;
+    key(plan, &mut out, whole, "audit", &["required", "wanted"])?;
     key(plan, &mut out, whole, "scan", &["enforce", "warn", "off"])?;
     out.push_str("findings:\n  {");
     for severity in ["error", "warning", "unprovable"] {

@@ -101,3 +101,32 @@ impl fmt::Display for LimitKind {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_its_permanent_name() {
+        for (kind, name) in [
+            (LimitKind::Fuel, "fuel"),
+            (LimitKind::WallTime, "wall_time"),
+            (LimitKind::Memory, "memory"),
+            (LimitKind::Stack, "stack"),
+            (LimitKind::Output, "output"),
+            (LimitKind::BytesWritten, "bytes_written"),
+            (LimitKind::Files, "files"),
+            (LimitKind::Descriptors, "descriptors"),
+        ] {
+            assert_eq!((kind.name(), kind.to_string().as_str()), (name, name));
+        }
+    }
+
+    #[test]
+    fn the_default_is_what_its_documentation_says() {
+        let limits = Limits::default();
+        assert_eq!((limits.fuel, limits.wall_time), (Some(1_000_000_000_000), Duration::from_millis(30_000)));
+        assert_eq!((limits.memory, limits.output, limits.bytes_written), (536_870_912, 16_777_216, 268_435_456));
+        assert_eq!((limits.files, limits.descriptors), (1_000, 128));
+    }
+}

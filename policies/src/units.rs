@@ -164,12 +164,12 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
 pub fn format_size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 8] = [
         ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
         ("TB", 1_000_000_000_000),
+        ("GiB", 1 << 30),
         ("GB", 1_000_000_000),
+        ("MiB", 1 << 20),
         ("MB", 1_000_000),
+        ("KiB", 1 << 10),
         ("kB", 1_000),
     ];
     in_units(bytes, &UNITS).unwrap_or_else(|| format!("{bytes}B"))
@@ -296,6 +296,82 @@ mod tests {
         assert_eq!(parse_count("20M"), Ok(20_000_000));
         for bad in ["", "0", "M", "_1", "-1", "1.5M", "1e9", "99999999999999999999", "20000000T"] {
             assert!(parse_count(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_unit_counts_what_it_says() {
+        for (text, count) in [
+            ("7", 7),
+            ("7k", 7_000),
+            ("7K", 7_000),
+            ("7M", 7_000_000),
+            ("7G", 7_000_000_000),
+            ("7T", 7_000_000_000_000),
+            (" 7_0 ", 70),
+        ] {
+            assert_eq!(parse_count(text), Ok(count), "{text}");
+        }
+        for (bytes, text) in [
+            (3 << 40, "3TiB"),
+            (3 << 30, "3GiB"),
+            (3 << 20, "3MiB"),
+            (3 << 10, "3KiB"),
+            (3_000_000_000_000, "3TB"),
+            (3_000_000_000, "3GB"),
+            (3_000_000, "3MB"),
+            (3_000, "3kB"),
+            (3, "3B"),
+            (0, "0B"),
+        ] {
+            assert_eq!(format_size(bytes), text);
+        }
+        for (count, text) in
+            [(3_000_000_000_000, "3T"), (3_000_000_000, "3G"), (3_000_000, "3M"), (3_000, "3K"), (3, "3"), (0, "0")]
+        {
+            assert_eq!(format_count(count), text);
+        }
+    }
+
+    #[test]
+    fn bounds_are_inclusive() {
+        let year = Duration::from_secs(31_536_000);
+        assert_eq!(parse_duration("365days"), Ok(year));
+        assert!(matches!(parse_duration("365days 1ms"), Err(UnitError::Malformed { .. })));
+        assert_eq!(parse_duration("1ns"), Ok(Duration::from_nanos(1)));
+        assert_eq!(parse_memory("4294967296B"), Ok(4_294_967_296));
+        assert_eq!(parse_count("18446744073709551615"), Ok(u64::MAX));
+        assert!(matches!(parse_count("18446744073709551616"), Err(UnitError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        type Rows<'a> = &'a [(Result<(), UnitError>, &'a str)];
+        let (size, memory) = (|text| parse_size(text).map(drop), |text| parse_memory(text).map(drop));
+        let (duration, count) = (|text| parse_duration(text).map(drop), |text| parse_count(text).map(drop));
+        let rows: Rows<'_> = &[
+            (size(""), "`` is not a size: write for example `256MiB`"),
+            (size("0B"), "`0B` is zero: a limit must be at least 1B"),
+            (size("99999999999GiB"), "`99999999999GiB` is not a size: write for example `256MiB`"),
+            // So large that with MiB it would be no size: the example is in bytes.
+            (size("99999999999999"), "`99999999999999` has no unit: write for example `99999999999999B`"),
+            (memory(""), "`` is not a size: write for example `256MiB`"),
+            (memory("5000000000"), "`5000000000` is not a size: write for example `256MiB`"),
+            (
+                memory("0MiB"),
+                "`0MiB` is zero: a limit must be at least what the runtime itself takes; 128MiB is enough for small \
+                 scripts",
+            ),
+            (duration(""), "`` is not a duration up to 365 days: write for example `2s`"),
+            (duration("0s"), "`0s` is zero: a limit must be at least 1ms"),
+            (duration("31536001"), "`31536001` has no unit: write for example `31536001ms`"),
+            (count(""), "`` is not a count: write for example `1000000 or 20M`"),
+            (count("0K"), "`0K` is zero: a limit must be at least 1"),
+            (count("_7"), "`_7` is not a count: write for example `1000000 or 20M`"),
+            (count("_"), "`_` is not a count: write for example `1000000 or 20M`"),
+        ];
+        for (result, message) in rows {
+            assert_eq!(result.as_ref().unwrap_err().to_string(), *message);
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_saphyr::{Error, Spanned};
 
 use super::error::{Problem, ProblemKind, nearest};
-use super::{RuleSeverity, ScanMode};
+use super::{Audit, RuleSeverity, ScanMode};
 use crate::finding::Verdict;
 use crate::units;
 
@@ -40,6 +40,7 @@ sections! {
         widen: Spanned<bool>,
         overridable: Spanned<Words>,
         live: Spanned<bool>,
+        audit: Spanned<Audit>,
         scan: Spanned<ScanMode>,
         findings: FindingsSection,
         rules: Pairs<RuleSection>,

@@ -151,6 +151,33 @@ impl fmt::Display for Overridable {
     }
 }
 
+/// What happens when a run cannot be recorded in the audit log. The later, the stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Audit {
+    /// It runs all the same, and the user is told.
+    Wanted,
+    /// It does not run.
+    Required,
+}
+
+impl Audit {
+    /// The permanent name: `wanted`, `required`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wanted => "wanted",
+            Self::Required => "required",
+        }
+    }
+}
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What is made of the scan. The later, the stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -391,6 +418,8 @@ pub struct Policy {
     pub overridable: Overridable,
     /// Whether a run may use real clocks, real sleeps and system randomness (`--live`).
     pub live: bool,
+    /// What happens when the run cannot be recorded in the audit log. No flag changes it.
+    pub audit: Audit,
     /// What is made of the scan.
     pub scan: ScanMode,
     /// What findings lead to.

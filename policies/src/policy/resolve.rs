@@ -12,8 +12,8 @@ use super::document::{self, Document, GrantsSection, Mount, Pairs, Place, RuleSe
 use super::error::nearest;
 use super::narrowing::{self, excess_files, milder_rules, milder_severities, names};
 use super::{
-    Allow, Effects, Expired, FIXED_RULES, FileGrant, LARGEST_DOCUMENT, Overridable, PRESETS, Policy, PolicyError,
-    Problem, ProblemKind, RuleSetting, ScanLimits, ScanMode, Setting, short,
+    Allow, Audit, Effects, Expired, FIXED_RULES, FileGrant, LARGEST_DOCUMENT, Overridable, PRESETS, Policy,
+    PolicyError, Problem, ProblemKind, RuleSetting, ScanLimits, ScanMode, Setting, short,
 };
 use crate::finding::{Severity, Verdict};
 use crate::units::{format_count, format_duration, format_size};
@@ -247,6 +247,7 @@ impl Reader<'_> {
             policy.overridable = self.overridable(words);
         }
         set(&mut policy.live, document.live.as_ref(), |live| *live);
+        set(&mut policy.audit, document.audit.as_ref(), |audit| *audit);
         set(&mut policy.scan, document.scan.as_ref(), |scan| *scan);
         if let Some(findings) = &document.findings {
             set(&mut policy.findings.error, findings.error.as_ref(), |effect| *effect);
@@ -336,6 +337,7 @@ impl Reader<'_> {
         let missing: Vec<&str> = [
             ("overridable", document.overridable.is_none()),
             ("live", document.live.is_none()),
+            ("audit", document.audit.is_none()),
             ("scan", document.scan.is_none()),
             ("findings.error", findings.is_none_or(|findings| findings.error.is_none())),
             ("findings.warning", findings.is_none_or(|findings| findings.warning.is_none())),
@@ -605,6 +607,10 @@ impl Reader<'_> {
         if child.live && !parent.live {
             self.widens(place(document.live.as_ref().map(Place::from)), format!("`{than}` does not allow live runs"));
         }
+        if child.audit < parent.audit {
+            let at = place(document.audit.as_ref().map(Place::from));
+            self.widens(at, format!("`audit: {}` is milder than `{}` of `{than}`", child.audit, parent.audit));
+        }
         if child.scan < parent.scan {
             let at = place(document.scan.as_ref().map(Place::from));
             self.widens(at, format!("`scan: {}` is milder than `{}` of `{than}`", child.scan, parent.scan));
@@ -741,6 +747,7 @@ fn widest() -> Policy {
         description: String::new(),
         overridable: Overridable::all(),
         live: true,
+        audit: Audit::Wanted,
         scan: ScanMode::Off,
         findings: Effects { error: Verdict::Allow, warning: Verdict::Allow, unprovable: Verdict::Allow },
         rules: BTreeMap::new(),
@@ -766,6 +773,7 @@ pub struct Ceiling {
     source_bytes: Option<u64>,
     overridable: Option<Overridable>,
     live: Option<bool>,
+    audit: Option<Audit>,
     scan: Option<ScanMode>,
     findings: [Option<Verdict>; 3],
     read: Option<Vec<PathBuf>>,
@@ -846,6 +854,7 @@ impl Ceiling {
             source_bytes: document.scan_limits.and_then(|limits| limits.source_bytes).map(|size| size.value.0),
             overridable,
             live: document.live.map(|live| live.value),
+            audit: document.audit.map(|audit| audit.value),
             scan: document.scan.map(|scan| scan.value),
             findings: [verdict(findings.error), verdict(findings.warning), verdict(findings.unprovable)],
             read,
@@ -877,6 +886,7 @@ impl Ceiling {
         if let Some(most) = &self.overridable {
             policy.overridable = Overridable::of(policy.overridable.settings().filter(|setting| most.allows(*setting)));
         }
+        policy.audit = self.audit.map_or(policy.audit, |least| least.max(policy.audit));
         policy.scan = self.scan.map_or(policy.scan, |least| least.max(policy.scan));
         let [error, warning, unprovable] = self.findings;
         for (effect, least) in [

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::{Effects, FileGrant, Overridable, Policy, ScanMode};
+use super::{Audit, Effects, FileGrant, Overridable, Policy, ScanMode};
 use crate::units::{format_count, format_duration, format_size};
 
 /// An effective policy as a document: it says everything and extends nothing. As JSON it is a policy file, too.
@@ -19,6 +19,7 @@ struct Shown<'a> {
     description: Option<&'a str>,
     overridable: &'a Overridable,
     live: bool,
+    audit: Audit,
     scan: ScanMode,
     findings: Effects,
     rules: BTreeMap<&'a str, ShownRule<'a>>,
@@ -119,6 +120,7 @@ impl<'a> Shown<'a> {
             description: Some(policy.description.as_str()).filter(|text| !text.is_empty()),
             overridable: &policy.overridable,
             live: policy.live,
+            audit: policy.audit,
             scan: policy.scan,
             findings: policy.findings,
             // A rule of which nothing is said is one that is not named.
@@ -192,6 +194,11 @@ impl Shown<'_> {
             out,
             "# Whether --live is allowed: real clocks, real sleeps, system randomness.\nlive: {}",
             self.live
+        )?;
+        writeln!(
+            out,
+            "# What happens when the run cannot be recorded: required (it does not run) or wanted.\naudit: {}",
+            self.audit
         )?;
         writeln!(out, "\n# enforce, warn (findings never deny) or off.\nscan: {}", self.scan)?;
         writeln!(out, "# What findings lead to, by severity: deny, warn or allow.\nfindings:")?;

@@ -80,6 +80,8 @@ fn a_stricter_preset_never_allows_more() {
     assert_eq!(effects("permissive"), [Verdict::Warn; 3]);
     let modes = PRESETS.map(|(name, _)| preset(name).scan);
     assert_eq!(modes, [ScanMode::Enforce, ScanMode::Enforce, ScanMode::Warn]);
+    let audit = PRESETS.map(|(name, _)| preset(name).audit);
+    assert_eq!(audit, [Audit::Required, Audit::Wanted, Audit::Wanted]);
 }
 
 #[test]
@@ -179,6 +181,7 @@ fn what_is_wrong_has_a_place_and_a_hint() {
         ("extends: moderate\nlimit: {}\n", ProblemKind::UnknownKey, (2, 1), "`limit`", "did you mean `limits`?"),
         ("extends: moderate\nlimits:\n  memmory: 1MiB\n", ProblemKind::UnknownKey, (3, 3), "`memmory`", "`memory`"),
         ("extends: moderate\ngrants:\n  zzzzzzz: []\n", ProblemKind::UnknownKey, (3, 3), "`zzzzzzz`", "`read`"),
+        ("extends: moderate\naudit: require\n", ProblemKind::InvalidValue, (2, 8), "`require`", "`required`"),
         ("extends: moderate\nscan: enforced\n", ProblemKind::InvalidValue, (2, 7), "`enforced`", "`enforce`"),
         ("extends: moderate\noverridable: nothing\n", ProblemKind::InvalidValue, (2, 14), "`nothing`", "`none`"),
         ("extends: moderate\noverridable: [memry]\n", ProblemKind::InvalidValue, (2, 15), "`memry`", "`memory`"),
@@ -366,6 +369,7 @@ fn widening_is_refused_with_its_place() {
     let rows: &[(&str, (u32, u32), &str)] = &[
         ("overridable: [memory]\n", (2, 14), "`memory`"),
         ("live: true\n", (2, 7), "live runs"),
+        ("audit: wanted\n", (2, 8), "`audit: wanted` is milder than `required` of `strict`"),
         ("scan: warn\n", (2, 7), "`scan: warn` is milder than `enforce` of `strict`"),
         ("findings: {warning: warn}\n", (2, 21), "`warning: warn` is milder than `deny`"),
         ("rules: {dynamic-code: {severity: off}}\n", (2, 34), "`dynamic-code` would lead to `allow`"),
@@ -525,7 +529,7 @@ fn extending_goes_four_steps_and_not_in_a_circle() {
 
 #[test]
 fn nothing_is_above_the_ceiling() {
-    let low = ceiling("limits: {memory: 64MiB, fuel: 1G}\nscan: enforce\nfindings: {error: deny}\nlive: false\noverridable: [memory, output, read]\ngrants: {read: [/srv]}\n").unwrap();
+    let low = ceiling("limits: {memory: 64MiB, fuel: 1G}\nscan: enforce\nfindings: {error: deny}\nlive: false\naudit: required\noverridable: [memory, output, read]\ngrants: {read: [/srv]}\n").unwrap();
     for (name, _) in PRESETS {
         let before = preset(name);
         let mut policy = before.clone();
@@ -533,6 +537,7 @@ fn nothing_is_above_the_ceiling() {
         assert_eq!(more(&before, &policy), None, "{name}");
         assert_eq!((policy.limits.memory, policy.limits.fuel), (64 << 20, Some(1_000_000_000)));
         assert_eq!(policy.limits.output, before.limits.output);
+        assert_eq!(policy.audit, Audit::Required);
         assert!(!policy.live && policy.scan == ScanMode::Enforce && policy.findings.error == Verdict::Deny);
         let wide = LimitsChange { memory: Some(65 << 20), ..Default::default() };
         assert!(policy.clone().apply(&wide).is_err(), "{name}");
@@ -559,6 +564,10 @@ fn nothing_is_above_the_ceiling() {
     assert!(matches!(low.lower(&mut granting), Err(PolicyError::AboveCeiling { what: "write", .. })));
     let nothing = ceiling("grants: {read: [], write: []}").unwrap();
     assert!(nothing.lower(&mut granting).unwrap_err().to_string().contains("allows write nowhere"));
+    // It only makes stricter.
+    let mut strict = preset("strict");
+    ceiling("audit: wanted\nscan: warn\n").unwrap().lower(&mut strict).unwrap();
+    assert_eq!((strict.audit, strict.scan), (Audit::Required, ScanMode::Enforce));
     // An empty ceiling changes nothing.
     let mut policy = preset("permissive");
     ceiling("").unwrap().lower(&mut policy).unwrap();
@@ -706,6 +715,7 @@ fn equal_policies_have_equal_digests_and_others_do_not() {
         "extends: moderate\nwiden: true\nlimits: {files: 1}\n",
         "extends: moderate\nwiden: true\nscan: warn\n",
         "extends: moderate\nwiden: true\nlive: false\n",
+        "extends: moderate\naudit: required\n",
         "extends: moderate\nwiden: true\noverridable: none\n",
         "extends: moderate\nwiden: true\noverridable: [env]\n",
         "extends: moderate\nwiden: true\nfindings: {warning: deny}\n",
@@ -732,6 +742,433 @@ fn equal_policies_have_equal_digests_and_others_do_not() {
     let order =
         |list: &str| policy(&format!("extends: moderate\nwiden: true\ngrants: {{read: [{list}]}}\n")).unwrap().sha256();
     assert_eq!(order("a, b"), order("b, 'a:/a'"));
+}
+
+#[test]
+fn names_are_permanent() {
+    let modes = [ScanMode::Off, ScanMode::Warn, ScanMode::Enforce];
+    assert_eq!(modes.map(ScanMode::name), ["off", "warn", "enforce"]);
+    assert_eq!(modes.map(|mode| mode.to_string()), ["off", "warn", "enforce"]);
+    let audit = [Audit::Wanted, Audit::Required];
+    assert_eq!(audit.map(Audit::name), ["wanted", "required"]);
+    assert_eq!(audit.map(|audit| audit.to_string()), ["wanted", "required"]);
+    assert!(modes.is_sorted() && audit.is_sorted());
+    let severities = [RuleSeverity::Off, RuleSeverity::Unprovable, RuleSeverity::Warning, RuleSeverity::Error];
+    assert_eq!(severities.map(RuleSeverity::name), ["off", "unprovable", "warning", "error"]);
+    let own = [Severity::Unprovable, Severity::Warning, Severity::Error];
+    assert_eq!(own.map(RuleSeverity::from).as_slice(), &severities[1..]);
+    assert_eq!(severities.map(RuleSeverity::severity), [None, Some(own[0]), Some(own[1]), Some(own[2])]);
+    let settings: Vec<(&str, &str)> = Setting::ALL.iter().map(|s| (s.name(), s.flag())).collect();
+    assert_eq!(
+        settings,
+        [
+            ("fuel", "--fuel"),
+            ("wall_time", "--timeout"),
+            ("memory", "--memory"),
+            ("output", "--max-output"),
+            ("bytes_written", "--max-disk"),
+            ("read", "--read"),
+            ("write", "--write"),
+            ("env", "--env"),
+            ("language", "--language")
+        ]
+    );
+    let kinds = [
+        (ProblemKind::Syntax, "syntax"),
+        (ProblemKind::UnknownKey, "unknown-key"),
+        (ProblemKind::Widens, "widens"),
+        (ProblemKind::AboveCeiling, "above-ceiling"),
+    ];
+    assert!(kinds.iter().all(|(kind, name)| kind.name() == *name));
+}
+
+#[test]
+fn what_flags_may_set_is_a_set() {
+    let some = Overridable::of([Setting::Read, Setting::Memory]);
+    assert_eq!(some.to_string(), "[memory, read]");
+    assert_eq!((Overridable::all().to_string().as_str(), Overridable::none().to_string().as_str()), ("all", "none"));
+    assert_eq!(some.settings().collect::<Vec<_>>(), [Setting::Memory, Setting::Read]);
+    let kinds = |o: &Overridable| (o.is_none(), o.is_all());
+    assert_eq!(kinds(&some), (false, false));
+    assert_eq!((kinds(&Overridable::all()), kinds(&Overridable::none())), ((false, true), (true, false)));
+    assert!(some.allows(Setting::Read) && !some.allows(Setting::Write));
+    for (wide, narrow, covers) in [
+        (Overridable::all(), some.clone(), true),
+        (some.clone(), Overridable::all(), false),
+        (some.clone(), some.clone(), true),
+        (some.clone(), Overridable::none(), true),
+        (Overridable::none(), some.clone(), false),
+        (some, Overridable::of([Setting::Memory, Setting::Write]), false),
+    ] {
+        assert_eq!(wide.covers(&narrow), covers, "{wide} {narrow}");
+    }
+}
+
+#[test]
+fn what_a_flag_may_not_grant_is_named() {
+    let policy = policy("extends: moderate\noverridable: [fuel]\n").unwrap();
+    for (policy, flag, what) in [
+        (&policy, "--read", "reading of files"),
+        (&policy, "--write", "writing of files"),
+        (&policy, "--env", "environment variables"),
+        (&policy, "--language", "a language"),
+        (&policy, "--memory", "memory"),
+        (&policy, "--net", "anything"),
+        (&preset("strict"), "--read", "anything"),
+    ] {
+        match policy.check_grant(flag) {
+            Err(PolicyError::RefusesGrant { what: told, flag: named, .. }) => assert_eq!((told, named), (what, flag)),
+            other => panic!("{flag}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_limit_may_be_asked_for_as_it_is() {
+    let mut strict = preset("strict");
+    let before = strict.clone();
+    let limits = strict.limits.clone();
+    let same = LimitsChange {
+        fuel: limits.fuel,
+        wall_time: Some(limits.wall_time),
+        memory: Some(limits.memory),
+        output: Some(limits.output),
+        bytes_written: Some(limits.bytes_written),
+    };
+    strict.apply(&same).unwrap();
+    assert_eq!(strict, before);
+    let own = |l: &Limits| (l.fuel, l.wall_time, l.memory, l.output, l.bytes_written);
+    let lower = LimitsChange {
+        fuel: Some(1),
+        wall_time: Some(Duration::from_millis(2)),
+        memory: Some(3),
+        output: Some(4),
+        bytes_written: Some(5),
+    };
+    strict.apply(&lower).unwrap();
+    assert_eq!(own(&strict.limits), (Some(1), Duration::from_millis(2), 3, 4, 5));
+    // The same holds of a ceiling.
+    let low = ceiling("limits: {fuel: 10, wall_time: 10s, memory: 10MiB, output: 10B, bytes_written: 10B, files: 3, descriptors: 4}\nscan_limits: {source_bytes: 5B}\n").unwrap();
+    let mut lowered = preset("permissive");
+    low.lower(&mut lowered).unwrap();
+    assert_eq!(own(&lowered.limits), (Some(10), Duration::from_secs(10), 10 << 20, 10, 10));
+    assert_eq!((lowered.limits.files, lowered.limits.descriptors, lowered.scan_limits.source_bytes), (3, 4, 5));
+    let most = LimitsChange {
+        fuel: Some(10),
+        wall_time: Some(Duration::from_secs(10)),
+        memory: Some(10 << 20),
+        output: Some(10),
+        bytes_written: Some(10),
+    };
+    lowered.clone().apply(&most).unwrap();
+    for (above, what) in [
+        (LimitsChange { fuel: Some(11), ..most.clone() }, "fuel"),
+        (LimitsChange { wall_time: Some(Duration::from_secs(11)), ..most.clone() }, "wall_time"),
+        (LimitsChange { memory: Some(11 << 20), ..most.clone() }, "memory"),
+        (LimitsChange { output: Some(11), ..most.clone() }, "output"),
+        (LimitsChange { bytes_written: Some(11), ..most.clone() }, "bytes_written"),
+    ] {
+        match lowered.clone().apply(&above) {
+            Err(PolicyError::AboveCeiling { what: told, .. }) => assert_eq!(told, what),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    // A ceiling above what the policy has changes nothing of it, and gives a bound where there was none.
+    let high = ceiling("limits: {fuel: 2T, wall_time: 1h, memory: 4GiB, output: 1TiB, bytes_written: 1TiB, files: 99999, descriptors: 9999}\n").unwrap();
+    for (name, fuel) in
+        [("strict", 100_000_000_000), ("moderate", 1_000_000_000_000), ("permissive", 2_000_000_000_000)]
+    {
+        let mut policy = preset(name);
+        high.lower(&mut policy).unwrap();
+        let expected = Limits { fuel: Some(fuel), ..preset(name).limits };
+        assert_eq!(policy.limits, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_ceiling_bounds_what_findings_lead_to() {
+    let all = ["allow", "warn", "deny"];
+    let verdict = |word: &str| all.iter().position(|known| *known == word).unwrap();
+    for severity in ["error", "warning", "unprovable"] {
+        for (own, least) in all.iter().flat_map(|own| all.iter().map(move |least| (own, least))) {
+            let mut policy =
+                policy(&format!("extends: permissive\nwiden: true\nfindings: {{{severity}: {own}}}\n")).unwrap();
+            let others = policy.findings;
+            ceiling(&format!("findings: {{{severity}: {least}}}")).unwrap().lower(&mut policy).unwrap();
+            let shown = serde_json::to_value(policy.findings).unwrap();
+            assert_eq!(verdict(shown[severity].as_str().unwrap()), verdict(own).max(verdict(least)));
+            for (kept, before) in
+                [("error", others.error), ("warning", others.warning), ("unprovable", others.unprovable)]
+            {
+                assert!(kept == severity || shown[kept] == before.name(), "{severity} {kept}");
+            }
+        }
+    }
+    // Single rules are no way round it, if it says something of scan or findings, and else they stay.
+    let text = "extends: permissive\nwiden: true\nrules: {dynamic-code: {severity: off, allow: [{match: x, reason: r}]}, file-access: {severity: error}}\n";
+    for (low, rules) in [
+        ("scan: enforce", &["file-access"][..]),
+        ("findings: {error: deny}", &["file-access"]),
+        ("findings: {unprovable: allow}", &["file-access"]),
+        ("live: false", &["dynamic-code", "file-access"]),
+    ] {
+        let mut policy = policy(text).unwrap();
+        ceiling(low).unwrap().lower(&mut policy).unwrap();
+        assert_eq!(policy.rules.keys().collect::<Vec<_>>(), rules, "{low}");
+    }
+}
+
+#[test]
+fn a_ceiling_lists_what_may_be_read_and_written() {
+    let files = |host: &str| vec![FileGrant { host: host.into(), guest: None }];
+    // (ceiling, host, may be read, may be written)
+    for (lists, host, read, write) in [
+        ("", "/x", true, true),
+        ("read: [/r]", "/r/a", true, true),
+        ("read: [/r]", "/x", false, false),
+        ("write: [/w]", "/w/a", true, true),
+        ("write: [/w]", "/x", true, false),
+        ("read: [/r], write: [/w]", "/r", true, false),
+        ("read: [/r], write: [/w]", "/w", true, true),
+        ("read: [/r], write: [/w]", "/x", false, false),
+        ("read: [/r], write: []", "/r", true, false),
+        ("read: [], write: []", "/r", false, false),
+    ] {
+        let low = ceiling(&format!("grants: {{{lists}}}\n")).unwrap();
+        for (write, fits) in [(false, read), (true, write)] {
+            let mut policy = preset("moderate");
+            low.lower(&mut policy).unwrap();
+            let granted = policy.grant_files(files(host), write);
+            assert_eq!(granted.is_ok(), fits, "{lists} {host} {write}: {granted:?}");
+            let list = if write { &policy.grants.write } else { &policy.grants.read };
+            assert_eq!(list.len(), usize::from(fits));
+            // A policy that grants it is held to the same.
+            let mut own = preset("moderate");
+            *(if write { &mut own.grants.write } else { &mut own.grants.read }) = files(host);
+            assert_eq!(low.lower(&mut own).is_ok(), fits, "{lists} {host} {write}");
+        }
+    }
+}
+
+#[test]
+fn an_allow_list_of_a_child_has_no_new_entry() {
+    let rules = |entries: &str| format!("rules: {{dynamic-code: {{allow: [{entries}]}}}}\n");
+    let plain = "{match: x, reason: r}";
+    // (entries of the parent, entries of the child, whether they fit)
+    for (parent, child, fits) in [
+        (plain, plain, true),
+        (plain, "{match: x, reason: another}", true),
+        (plain, "{match: x, reason: r, expires: 2027-01-01}", true),
+        (plain, "{match: y, reason: r}", false),
+        (plain, "{match: x, path: a.py, reason: r}", false),
+        (plain, "{regex: x, reason: r}", false),
+        (plain, "", true),
+        ("{match: x, reason: r, expires: 2027-01-01}", "{match: x, reason: r, expires: 2027-01-01}", true),
+        ("{match: x, reason: r, expires: 2027-01-01}", "{match: x, reason: r, expires: 2026-12-31}", true),
+        ("{match: x, reason: r, expires: 2027-01-01}", "{match: x, reason: r, expires: 2027-01-02}", false),
+        ("{match: x, reason: r, expires: 2027-01-01}", plain, false),
+        ("{path: a.py, reason: r}, {regex: x, reason: r}", "{regex: x, reason: r}", true),
+        ("{path: a.py, reason: r}, {regex: x, reason: r}", "{regex: y, reason: r}", false),
+        ("{path: a.py, reason: r}, {regex: x, reason: r}", "{path: a.py, reason: r}, {path: b.py, reason: q}", false),
+    ] {
+        let parent = policy(&format!("extends: strict\nwiden: true\n{}", rules(parent))).unwrap();
+        let files = documents(&[
+            ("/p/base.yaml", &parent.to_yaml()),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\n{}", rules(child))),
+        ]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), fits, "{child}: {result:?}");
+        if !fits {
+            let (kind, place, message, _) = only_problem(result);
+            assert_eq!((kind, place.0), (ProblemKind::Widens, 2), "{message}");
+            // The place is that of the entry: the last one of each list.
+            let column = rules(child).rfind('{').unwrap() + 1;
+            assert_eq!(place.1 as usize, column, "{child}: {message}");
+        }
+    }
+    // Equal entries are equal, and others are not.
+    let allow = |entry: &str| {
+        let policy = policy(&format!("extends: strict\nwiden: true\n{}", rules(entry))).unwrap();
+        policy.rules["dynamic-code"].allow[0].clone()
+    };
+    let entries = [
+        plain,
+        "{match: y, reason: r}",
+        "{match: x, reason: q}",
+        "{regex: x, reason: r}",
+        "{path: x, reason: r}",
+        "{match: x, reason: r, expires: 2027-01-01}",
+    ];
+    for (a, b) in entries.iter().flat_map(|a| entries.iter().map(move |b| (a, b))) {
+        assert_eq!(allow(a) == allow(b), a == b, "{a} {b}");
+    }
+    let all = allow("{path: p, match: m, regex: g, reason: ' r ', expires: 2027-01-01}");
+    assert_eq!((all.path(), all.text(), all.regex()), (Some("p"), Some("m"), Some("g")));
+    assert_eq!((all.reason(), all.expires().as_deref()), ("r", Some("2027-01-01")));
+    let none = allow("{path: p, reason: r}");
+    assert_eq!((none.text(), none.regex(), none.expires()), (None, None, None));
+    assert_eq!(allow(plain).path(), None);
+}
+
+#[test]
+fn sizes_of_documents_are_bounded_and_the_bounds_are_inclusive() {
+    let description = |length: usize| policy(&format!("extends: strict\ndescription: {}\n", "x".repeat(length)));
+    assert_eq!(description(1_000).unwrap().description.len(), 1_000);
+    assert!(only_problem(description(1_001)).2.contains("longer than 1000 bytes"));
+    assert_eq!(policy("extends: strict\ndescription: |\n  a\n  b\n").unwrap().description, "a\nb");
+    let name = |length: usize| policy(&format!("extends: strict\nname: {}\n", "x".repeat(length)));
+    assert_eq!(name(64).unwrap().name.len(), 64);
+    assert!(only_problem(name(65)).2.contains("at most 64"));
+    for wrong in ["''", ".x", "-x", "'x y'", "x/y", "é"] {
+        assert!(only_problem(policy(&format!("extends: strict\nname: {wrong}\n"))).2.contains("at most 64"), "{wrong}");
+    }
+    assert_eq!(policy("extends: strict\nname: a-B_0.9\n").unwrap().name, "a-B_0.9");
+    let entry = |key: &str, length: usize| {
+        let pattern = "a".repeat(length);
+        policy(&format!(
+            "extends: strict\nwiden: true\nrules: {{dynamic-code: {{allow: [{{{key}: {pattern}, reason: r}}]}}}}"
+        ))
+    };
+    for key in ["path", "match", "regex"] {
+        assert!(entry(key, 500).is_ok(), "{key}");
+        assert!(only_problem(entry(key, 501)).2.contains("longer than 500 bytes"), "{key}");
+    }
+    let reason = |length: usize| {
+        let reason = "r".repeat(length);
+        policy(&format!(
+            "extends: strict\nwiden: true\nrules: {{dynamic-code: {{allow: [{{match: x, reason: {reason}}}]}}}}"
+        ))
+    };
+    assert!(reason(500).is_ok());
+    assert!(only_problem(reason(501)).2.contains("`reason` is longer than 500 bytes"));
+    // Entries are counted over all rules.
+    let entries = |first: usize, second: usize, key: &str| {
+        let list = |count: usize| vec![format!("{{{key}: x, reason: r}}"); count].join(", ");
+        policy(&format!(
+            "extends: strict\nwiden: true\nrules: {{dynamic-code: {{allow: [{}]}}, file-access: {{allow: [{}]}}}}",
+            list(first),
+            list(second)
+        ))
+    };
+    assert!(entries(150, 50, "match").is_ok() && entries(30, 10, "regex").is_ok());
+    assert!(only_problem(entries(150, 51, "match")).2.contains("more than 200 entries"));
+    assert!(only_problem(entries(30, 11, "regex")).2.contains("40 with a `regex`"));
+    let grants = |count: usize| {
+        let list: Vec<String> = (0..count).map(|n| format!("/h/{n}")).collect();
+        policy(&format!("extends: strict\nwiden: true\ngrants: {{read: [{}]}}", list.join(", ")))
+    };
+    assert_eq!(grants(64).unwrap().grants.read.len(), 64);
+    assert!(only_problem(grants(65)).2.contains("more than 64"));
+    let document = |length: usize| {
+        let text = "extends: strict\n";
+        policy(&format!("{text}#{}", "x".repeat(length - text.len() - 1)))
+    };
+    assert!(document(1 << 20).is_ok());
+    assert!(only_problem(document((1 << 20) + 1)).2.contains("larger than 1MiB"));
+    // What is shown of a long word is its beginning.
+    let word = |length: usize| only_problem(policy(&format!("extends: {}\n", "x".repeat(length)))).2;
+    assert_eq!(word(60), format!("there is no preset named `{}`", "x".repeat(60)));
+    assert_eq!(word(61), format!("there is no preset named `{}...`", "x".repeat(60)));
+}
+
+#[test]
+fn grants_are_places_on_both_sides() {
+    let read = |grant: &str| policy(&format!("extends: strict\nwiden: true\ngrants: {{read: [{grant}]}}\n"));
+    for (grant, host, guest) in [
+        ("/a/b", "/a/b", "/b"),
+        ("./b", "/p/b", "/b"),
+        ("../b/./c", "/b/c", "/c"),
+        ("~/b", "/home/user/b", "/b"),
+        ("'/a:/b/c'", "/a", "/b/c"),
+        ("'/a:b'", "/a:b", "/a:b"),
+        ("'/a:b:/c'", "/a:b", "/c"),
+        ("{host: /a}", "/a", "/a"),
+        ("{host: /a, guest: /b}", "/a", "/b"),
+        ("'/a:/'", "/a", "/"),
+        ("'/a:/scripts'", "/a", "/scripts"),
+        ("'/a:/x/dev'", "/a", "/x/dev"),
+    ] {
+        let policy = read(grant).unwrap();
+        let expected = FileGrant { host: host.into(), guest: Some(guest.into()) };
+        assert_eq!(policy.grants.read, [expected], "{grant}");
+    }
+    for (grant, message) in [
+        ("\"/a\\tb\"", "names nothing"),
+        ("\"/a:/b\\tc\"", "control character"),
+        ("'/a:/x/./y'", "holds `.`"),
+        ("'/a:/script'", "`/script` is a folder of ours"),
+        ("'/a:/out/x'", "`/out` is a folder of ours"),
+        ("'/a:/dev'", "`/dev` is a folder of ours"),
+        ("{host: '', guest: /a}", "names nothing"),
+    ] {
+        let (kind, _, told, _) = only_problem(read(grant));
+        assert!(kind == ProblemKind::InvalidValue && told.contains(message), "{grant}: {told}");
+    }
+    // Two at one place, however it is written.
+    for (lists, place) in [("read: ['/a:/d', '/b:/d']", 16), ("write: ['/a:/d/e', '/b:/d//e/']", 17)] {
+        let (_, found, told, _) = only_problem(policy(&format!("extends: strict\nwiden: true\ngrants: {{{lists}}}\n")));
+        assert!(told.contains("two things are granted at"), "{told}");
+        assert_eq!(found, (3, place), "{told}");
+    }
+    // Grants of a flag have their place by their name.
+    let guest = |host: &str, guest: Option<&str>| FileGrant { host: host.into(), guest: guest.map(str::to_owned) };
+    assert_eq!(guest("/a/b", None).guest_path().as_deref(), Some("/b"));
+    assert_eq!(guest("/a/b", Some("/c")).guest_path().as_deref(), Some("/c"));
+    assert_eq!(guest("/", None).guest_path(), None);
+    // Variables.
+    let env = |entry: &str| policy(&format!("extends: strict\nwiden: true\ngrants: {{env: {{{entry}}}}}\n"));
+    assert_eq!(env("A: b").unwrap().grants.env, BTreeMap::from([("A".to_owned(), "b".to_owned())]));
+    for wrong in ["'': a", "'A=B': c", "\"A\\0\": c", "A: \"b\\0\""] {
+        assert!(only_problem(env(wrong)).2.contains("cannot be a variable"), "{wrong}");
+    }
+    // A child that names variables has these alone, and no others than its parent.
+    let base = policy("extends: strict\nwiden: true\ngrants: {env: {A: a, B: b}}\n").unwrap().to_yaml();
+    for (entries, fits) in [("A: a", true), ("", true), ("A: a, B: b", true), ("A: b", false), ("C: c", false)] {
+        let files = documents(&[
+            ("/p/base.yaml", &base),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {{env: {{{entries}}}}}\n")),
+        ]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), fits, "{entries}: {result:?}");
+        if let Ok(policy) = result {
+            assert_eq!(policy.grants.env.len(), entries.matches(':').count());
+        }
+    }
+}
+
+#[test]
+fn an_empty_document_names_every_key_that_is_missing() {
+    let keys = [
+        "overridable",
+        "live",
+        "audit",
+        "scan",
+        "findings.error",
+        "findings.warning",
+        "findings.unprovable",
+        "limits.fuel",
+        "limits.wall_time",
+        "limits.memory",
+        "limits.output",
+        "limits.bytes_written",
+        "limits.files",
+        "limits.descriptors",
+    ];
+    let message = only_problem(policy("name: x\n")).2;
+    assert!(keys.iter().all(|key| message.contains(&format!("`{key}`"))), "{message}");
+    let whole = preset("strict").to_yaml().replace("name: strict", "");
+    assert!(policy(&whole).is_ok());
+    for key in keys {
+        let name = key.rsplit('.').next().unwrap();
+        let without: String = whole
+            .lines()
+            .filter(|line| !line.trim_start().starts_with(&format!("{name}:")))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        let (kind, place, message, _) = only_problem(policy(&without));
+        assert_eq!((kind, place), (ProblemKind::MissingKey, (1, 1)), "{key}");
+        assert_eq!(message, format!("`{key}` is missing, and the policy extends no other"));
+    }
 }
 
 #[test]
@@ -772,7 +1209,9 @@ fn hostile_documents_are_refused_quickly() {
         let result = policy(&text);
         let took = started.elapsed();
         assert!(result.is_err() && !result.unwrap_err().to_string().is_empty());
-        assert!(took < Duration::from_secs(1), "{took:?}: {}", &text[..40]);
+        // Without optimization everything takes ten times as long, and no machine is always idle.
+        let most = if cfg!(debug_assertions) { 20 } else { 1 };
+        assert!(took < Duration::from_secs(most), "{took:?}: {}", &text[..40]);
     }
 }
 

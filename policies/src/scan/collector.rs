@@ -125,3 +125,160 @@ impl<'a> Collector<'a> {
         Report { verdict, findings: self.findings, needs: self.needs, language }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ScanMode;
+
+    fn policy(text: &str) -> Policy {
+        Policy::parse("test", text).unwrap()
+    }
+
+    fn report(policy: &Policy, text: &str, report: impl FnOnce(&mut Collector<'_>)) -> Report {
+        let mut collector = Collector::new("a.py", policy);
+        collector.set_text(text);
+        report(&mut collector);
+        collector.finish(Some(SourceLanguage::Python))
+    }
+
+    fn rule(id: &str) -> &'static Rule {
+        rules::rule(id).unwrap()
+    }
+
+    fn span(line: u32, column: u32, end_line: u32, end_column: u32) -> Span {
+        Span { line, column, end_line, end_column }
+    }
+
+    #[test]
+    fn places_are_lines_and_characters() {
+        let text = "ab\néß x\n\nlast";
+        let rows = [
+            (0..2, span(1, 1, 1, 3)),
+            (1..2, span(1, 2, 1, 3)),
+            (2..3, span(1, 3, 2, 1)),
+            (3..7, span(2, 1, 2, 3)),
+            (8..9, span(2, 4, 2, 5)),
+            (0..15, span(1, 1, 4, 5)),
+            (10..10, span(3, 1, 3, 1)),
+            (11..15, span(4, 1, 4, 5)),
+            // Beyond the end, and the wrong way round: the nearest place there is.
+            (90..99, span(4, 5, 4, 5)),
+            #[expect(clippy::reversed_empty_ranges, reason = "the end before the start")]
+            (8..3, span(2, 4, 2, 4)),
+        ];
+        for (range, expected) in rows {
+            let found = report(&Policy::default(), text, |c| c.need(NeedKind::Stdin, range.clone()));
+            let expected = Need { kind: NeedKind::Stdin, path: "a.py".into(), span: expected };
+            assert_eq!(found.needs, [expected], "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_finding_is_what_was_reported_and_what_the_policy_makes_of_it() {
+        let dynamic = rule("dynamic-code");
+        let strict = Policy::preset("strict").unwrap();
+        let found = report(&strict, "x\neval(y)\n", |c| c.report(dynamic, 2..9, "calls eval"));
+        let expected = Finding {
+            rule: "dynamic-code".into(),
+            severity: dynamic.severity,
+            message: "calls eval".into(),
+            advice: dynamic.advice.into(),
+            path: "a.py".into(),
+            span: span(2, 1, 2, 8),
+            effect: Verdict::Deny,
+            allowed: None,
+        };
+        assert_eq!((found.findings, found.verdict), (vec![expected], Verdict::Deny));
+        assert_eq!(found.language, Some(SourceLanguage::Python));
+
+        let moderate = Policy::default();
+        for (severity, effect) in [
+            (Severity::Error, Verdict::Deny),
+            (Severity::Warning, Verdict::Warn),
+            (Severity::Unprovable, Verdict::Warn),
+        ] {
+            let found = report(&moderate, "x", |c| c.report_as(dynamic, severity, 0..1, "m"));
+            assert_eq!((found.verdict, found.findings[0].severity), (effect, severity));
+        }
+        let found = report(&moderate, "x", |c| c.report_at_start(rule("oversized-source"), "m"));
+        assert_eq!(found.findings[0].span, span(1, 1, 1, 1));
+        let found = report(&moderate, "x", |c| c.unprovable(0..1, "why"));
+        assert_eq!((found.findings[0].rule.as_ref(), found.findings[0].message.as_str()), ("unprovable", "why"));
+        // The worst counts, wherever it stands.
+        let found = report(&moderate, "xy", |c| {
+            c.report_as(dynamic, Severity::Warning, 0..1, "a");
+            c.report_as(dynamic, Severity::Error, 1..2, "b");
+        });
+        assert_eq!(found.verdict, Verdict::Deny);
+        assert_eq!(report(&moderate, "x", |_| {}).verdict, Verdict::Allow);
+        let off = Policy { scan: ScanMode::Off, ..moderate };
+        assert_eq!(report(&off, "x", |c| c.report(dynamic, 0..1, "m")).findings, []);
+    }
+
+    #[test]
+    fn allow_lists_see_the_line_of_the_finding_alone() {
+        let allowing = policy(
+            "extends: strict\nwiden: true\nrules: {dynamic-code: {allow: [{regex: '^ok eval$', reason: because}]}}\n",
+        );
+        let text = "ok eval\nno eval\nok eval";
+        let dynamic = rule("dynamic-code");
+        for (at, passes) in [(0, true), (3, true), (8, false), (16, true), (19, true)] {
+            let found = report(&allowing, text, |c| c.report(dynamic, at..at + 1, "m"));
+            assert_eq!(found.findings[0].allowed.as_deref(), passes.then_some("because"), "{at}");
+            assert_eq!(found.verdict, if passes { Verdict::Allow } else { Verdict::Deny }, "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_twice_is_told_once_and_in_the_order_of_the_text() {
+        let (dynamic, network) = (rule("dynamic-code"), rule("network-access"));
+        let found = report(&Policy::default(), "abcdef", |c| {
+            for _ in 0..2 {
+                c.report(network, 2..3, "m");
+                c.report(dynamic, 2..3, "m");
+                c.report(dynamic, 2..3, "l");
+                c.report(dynamic, 1..3, "m");
+                c.need(NeedKind::Stdin, 3..4);
+                c.need(NeedKind::Env(None), 3..4);
+                c.need(NeedKind::Stdin, 1..2);
+            }
+        });
+        let told: Vec<(u32, &str, &str)> =
+            found.findings.iter().map(|f| (f.span.column, f.rule.as_ref(), f.message.as_str())).collect();
+        assert_eq!(
+            told,
+            [(2, "dynamic-code", "m"), (3, "dynamic-code", "l"), (3, "dynamic-code", "m"), (3, "network-access", "m")]
+        );
+        let needs: Vec<(u32, NeedKind)> = found.needs.into_iter().map(|need| (need.span.column, need.kind)).collect();
+        assert_eq!(needs, [(2, NeedKind::Stdin), (4, NeedKind::Env(None)), (4, NeedKind::Stdin)]);
+    }
+
+    #[test]
+    fn there_are_at_most_so_many_and_the_rest_is_counted() {
+        let dynamic = rule("dynamic-code");
+        let text = "x".repeat(MOST_FINDINGS + 50);
+        let many = |count: usize| {
+            report(&Policy::default(), &text, |c| {
+                for at in 0..count {
+                    c.report(dynamic, at..at + 1, "m");
+                    c.need(NeedKind::Stdin, at..at + 1);
+                }
+            })
+        };
+        let all = many(MOST_FINDINGS);
+        assert_eq!((all.findings.len(), all.needs.len()), (MOST_FINDINGS, MOST_FINDINGS));
+        assert!(all.findings.iter().all(|finding| finding.rule == "dynamic-code"));
+        for more in [1, 7] {
+            let cut = many(MOST_FINDINGS + more);
+            assert_eq!((cut.findings.len(), cut.needs.len()), (MOST_FINDINGS, MOST_FINDINGS));
+            let told: Vec<&str> = cut
+                .findings
+                .iter()
+                .filter(|finding| finding.rule == "oversized-source")
+                .map(|finding| finding.message.as_str())
+                .collect();
+            assert_eq!(told, [format!("there are {} more findings", more + 1)]);
+        }
+    }
+}
