@@ -3,7 +3,6 @@
 //! Every statement is walked once in order, then every function body; calls of the script's own functions are followed
 //! into them and loops over known values are run, both within a budget. Where several values are possible all are kept.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -13,6 +12,7 @@ use super::names::{Names, Var};
 use super::symbols;
 use super::syntax::{F, Id, K, NONE, Syntax};
 use super::value::{ENVIRONMENT, FILE, Func, NETWORK, Object, Shape, TEXT, Taint, Value};
+use super::{Map, Set};
 use crate::rules::{self, Rule, Trigger};
 use crate::{NeedKind, Severity};
 
@@ -66,10 +66,10 @@ pub(super) struct Machine<'s, 'a> {
     variables: Vec<Variable>,
     pub(super) objects: Vec<Object>,
     pub(super) funcs: Vec<Func>,
-    func_of: HashMap<Id, usize>,
+    func_of: Map<Id, usize>,
     frames: Vec<Frame>,
     pub(super) hits: Vec<Hit>,
-    hit: HashSet<(&'static str, usize, usize)>,
+    hit: Set<(&'static str, usize, usize)>,
     pub(super) needs: Vec<(NeedKind, Range<usize>)>,
     /// Whether what is being walked is sure to run next.
     certain: bool,
@@ -127,7 +127,7 @@ impl<'s, 'a> Machine<'s, 'a> {
             variables,
             objects: Vec::new(),
             funcs: Vec::new(),
-            func_of: HashMap::new(),
+            func_of: Map::default(),
             frames: vec![Frame {
                 node: NONE,
                 this: Value::known("globalThis"),
@@ -136,7 +136,7 @@ impl<'s, 'a> Machine<'s, 'a> {
                 arguments: Value::UNKNOWN,
             }],
             hits: Vec::new(),
-            hit: HashSet::new(),
+            hit: Set::default(),
             needs: Vec::new(),
             certain: true,
             decoding,
@@ -1275,8 +1275,7 @@ impl<'s, 'a> Machine<'s, 'a> {
     }
 
     fn is_global(&self, id: Id) -> bool {
-        let var = self.names.var(id);
-        self.names.names.get(var as usize).and_then(|name| self.names.globals.get(name)) == Some(&var)
+        self.names.is_global(self.names.var(id))
     }
 
     fn escape_func(&mut self, value: &Value) {

@@ -29,6 +29,11 @@ use machine::{Hit, Machine};
 use names::Names;
 use syntax::Syntax;
 
+/// Tables whose keys the script chooses: quick to hash, and seeded at random.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+/// The same without values.
+type Set<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
+
 /// How deep the analysis recurses on the stack of its caller, and on its own.
 const SHALLOW: usize = 100;
 const DEEP: usize = 12_000;
@@ -41,7 +46,7 @@ type Found = (Vec<Hit>, Vec<(NeedKind, Range<usize>)>);
 /// Looks at a whole script.
 pub(crate) fn analyze(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>) {
     let _ = script;
-    let syntax = Syntax::new(parsed.text, &parsed.tree);
+    let syntax = Syntax::new(parsed);
     let shallow = if syntax.depth < SHALLOW { follow(&syntax, SHALLOW) } else { None };
     // A deep source is rare, and gets a stack that is large enough for it.
     let found = shallow.or_else(|| {

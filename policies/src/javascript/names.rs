@@ -1,7 +1,6 @@
 //! Which variable a name in the source means.
 
-use std::collections::HashMap;
-
+use super::Map;
 use super::literal::unescape_identifier;
 use super::syntax::{F, Id, K, NONE, Syntax};
 
@@ -16,10 +15,12 @@ pub(super) struct Names {
     pub(super) names: Vec<String>,
     /// For each variable, the function it belongs to; [`NONE`] for the source itself and for globals.
     pub(super) function: Vec<Id>,
+    /// For each variable, whether nothing declares it.
+    global: Vec<bool>,
     /// Names that nothing declares.
-    pub(super) globals: HashMap<String, Var>,
+    pub(super) globals: Map<String, Var>,
     /// For each function, the variables that begin and end with it.
-    pub(super) spans: HashMap<Id, (Var, Var)>,
+    pub(super) spans: Map<Id, (Var, Var)>,
 }
 
 /// Whether a node is a function of any kind.
@@ -48,12 +49,12 @@ fn is_scope(kind: K) -> bool {
 #[derive(Default)]
 struct Scope {
     /// Names declared here and their variables.
-    names: HashMap<u32, Var>,
+    names: Map<u32, Var>,
 }
 
 struct Declaring<'s, 'a> {
     syntax: &'s Syntax<'a>,
-    symbols: HashMap<&'a str, u32>,
+    symbols: Map<&'a str, u32>,
     spelled: Vec<String>,
     scopes: Vec<Scope>,
     names: Names,
@@ -66,11 +67,12 @@ impl Names {
             of_node: vec![NONE; syntax.nodes.len()],
             names: Vec::new(),
             function: Vec::new(),
-            globals: HashMap::new(),
-            spans: HashMap::new(),
+            global: Vec::new(),
+            globals: Map::default(),
+            spans: Map::default(),
         };
         let mut declaring =
-            Declaring { syntax, symbols: HashMap::new(), spelled: Vec::new(), scopes: Vec::new(), names };
+            Declaring { syntax, symbols: Map::default(), spelled: Vec::new(), scopes: Vec::new(), names };
         let of_scope = declaring.declare();
         declaring.resolve(&of_scope);
         declaring.names
@@ -81,6 +83,11 @@ impl Names {
         self.of_node.get(node as usize).copied().unwrap_or(NONE)
     }
 
+    /// Whether a variable is a global that nothing declares.
+    pub(super) fn is_global(&self, var: Var) -> bool {
+        self.global.get(var as usize).copied().unwrap_or(false)
+    }
+
     /// The variable for a global of that name, made if need be.
     pub(super) fn global(&mut self, name: &str) -> Var {
         if let Some(var) = self.globals.get(name) {
@@ -89,6 +96,7 @@ impl Names {
         let var = Var::try_from(self.names.len()).unwrap_or(NONE);
         self.names.push(name.to_owned());
         self.function.push(NONE);
+        self.global.push(true);
         self.globals.insert(name.to_owned(), var);
         var
     }
@@ -112,9 +120,9 @@ impl<'a> Declaring<'_, 'a> {
     }
 
     /// Gives each scope its variables. Returns, for each node that is a scope, its index in `scopes`.
-    fn declare(&mut self) -> HashMap<Id, usize> {
+    fn declare(&mut self) -> Map<Id, usize> {
         let syntax = self.syntax;
-        let mut of_scope = HashMap::new();
+        let mut of_scope = Map::default();
         // Scopes that are open: index of the scope, of the function's scope, and the function.
         let mut open: Vec<(usize, usize, Id)> = Vec::new();
         let mut stack = vec![(0, false)];
@@ -233,10 +241,11 @@ impl<'a> Declaring<'_, 'a> {
         }
         self.names.names.push(self.spelled.get(symbol as usize).cloned().unwrap_or_default());
         self.names.function.push(owner);
+        self.names.global.push(false);
     }
 
     /// Finds the variable of each name, with a stack of variables for each.
-    fn resolve(&mut self, of_scope: &HashMap<Id, usize>) {
+    fn resolve(&mut self, of_scope: &Map<Id, usize>) {
         let syntax = self.syntax;
         let mut seen: Vec<Vec<Var>> = vec![Vec::new(); self.spelled.len()];
         let mut stack = vec![(0, false)];

@@ -129,6 +129,9 @@ fn key_kind(text: &str) -> Option<&'static str> {
     if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {
         return Some("a private key");
     }
+    if !crate::scan::has_long_word(text) {
+        return None;
+    }
     forms.iter().find_map(|(prefix, least, of, kind)| {
         text.find(prefix)
             .and_then(|at| text.get(at + prefix.len()..))

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use tree_sitter::{Language, Tree};
+use tree_sitter::Language;
+
+use crate::scan::Parsed;
 
 /// Index of a node.
 pub(super) type Id = u32;
@@ -223,69 +225,54 @@ static GRAMMARS: LazyLock<Vec<(Language, Tables)>> = LazyLock::new(|| {
 const NOTHING: Node = Node { kind: K::Skip, field: F::None, start: 0, end: 0, first: NONE, next: NONE };
 
 impl<'a> Syntax<'a> {
-    /// Takes over a tree, with a cursor.
-    pub(super) fn new(text: &'a str, tree: &Tree) -> Self {
-        let language = tree.language();
+    /// Takes over the nodes of a parsed source.
+    pub(super) fn new(parsed: &Parsed<'a>) -> Self {
+        let language = parsed.tree.language();
         let tables = GRAMMARS.iter().find(|(other, _)| *other == *language).map(|(_, tables)| tables);
         let (kinds, fields) = tables.map_or((&[][..], &[][..]), |tables| (&tables.kinds[..], &tables.fields[..]));
-        let mut nodes: Vec<Node> = Vec::with_capacity(text.len() / 4 + 8);
-        // The node whose children are being read, and its last child so far.
-        let mut open: Vec<(Id, Id)> = Vec::new();
-        let mut cursor = tree.walk();
-        let mut depth = 0;
-        loop {
-            let node = cursor.node();
-            let field =
-                cursor.field_id().map_or(F::None, |id| fields.get(usize::from(id.get())).copied().unwrap_or(F::None));
+        let mut nodes: Vec<Node> = Vec::with_capacity(parsed.nodes.len());
+        // The nodes whose children are being read: the node, its last child so far, and where it ends.
+        let mut open: Vec<(Id, Id, usize)> = Vec::new();
+        let (mut depth, mut at) = (0, 0);
+        while let Some(node) = parsed.nodes.get(at) {
+            while open.last().is_some_and(|(_, _, after)| *after <= at) {
+                open.pop();
+            }
+            let field = fields.get(usize::from(node.field)).copied().unwrap_or(F::None);
             let kind = if node.is_missing() {
                 Some(K::Missing)
             } else if node.is_error() {
                 Some(K::Error)
             } else {
-                match kinds.get(usize::from(node.kind_id())).copied().flatten() {
+                match kinds.get(usize::from(node.kind)).copied().flatten() {
                     Some(K::Skip) => None,
                     Some(kind) => Some(kind),
                     None if matches!(field, F::Operator | F::Kind) => Some(K::Token),
                     None => None,
                 }
             };
-            let mut descend = false;
-            if let Some(kind) = kind {
-                let id = Id::try_from(nodes.len()).unwrap_or(NONE);
-                if let Some((parent, last)) = open.last_mut() {
-                    let link =
-                        if *last == NONE { nodes.get_mut(*parent as usize) } else { nodes.get_mut(*last as usize) };
-                    if let Some(link) = link {
-                        if *last == NONE {
-                            link.first = id;
-                        } else {
-                            link.next = id;
-                        }
-                    }
-                    *last = id;
-                }
-                let at = node.byte_range();
-                let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-                nodes.push(Node { kind, field, start: place(at.start), end: place(at.end), first: NONE, next: NONE });
-                if cursor.goto_first_child() {
-                    open.push((id, NONE));
-                    depth = depth.max(open.len());
-                    descend = true;
-                }
-            }
-            if descend {
+            let after = (node.after as usize).max(at + 1);
+            let Some(kind) = kind else {
+                at = after;
                 continue;
+            };
+            let id = Id::try_from(nodes.len()).unwrap_or(NONE);
+            if let Some((parent, last, _)) = open.last_mut() {
+                let first = *last == NONE;
+                let link = if first { nodes.get_mut(*parent as usize) } else { nodes.get_mut(*last as usize) };
+                if let Some(link) = link {
+                    *(if first { &mut link.first } else { &mut link.next }) = id;
+                }
+                *last = id;
             }
-            loop {
-                if cursor.goto_next_sibling() {
-                    break;
-                }
-                if !cursor.goto_parent() {
-                    return Self { text, nodes, depth };
-                }
-                open.pop();
+            nodes.push(Node { kind, field, start: node.start, end: node.end, first: NONE, next: NONE });
+            at += 1;
+            if after > at {
+                open.push((id, NONE, after));
+                depth = depth.max(open.len());
             }
         }
+        Self { text: parsed.text, nodes, depth }
     }
 
     /// The node of that index; past the end, one without kind and children.

@@ -1,8 +1,8 @@
 //! What an expression can stand for.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::Map;
 use super::syntax::Id;
 
 /// Where an unknown value comes from, as a set of bits.
@@ -127,6 +127,9 @@ impl Value {
     }
 }
 
+/// The most names of an object that are searched one by one.
+const FEW_NAMES: usize = 12;
+
 /// What an object is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shape {
@@ -144,7 +147,7 @@ pub(super) struct Object {
     pub(super) shape: Shape,
     pub(super) items: Vec<Value>,
     names: Vec<(Rc<str>, Value)>,
-    index: HashMap<Rc<str>, usize>,
+    index: Map<Rc<str>, usize>,
     /// Whether it can have more than is known here.
     pub(super) open: bool,
     /// What its unknown parts come from.
@@ -155,7 +158,7 @@ pub(super) struct Object {
 
 impl Object {
     pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, items: Vec::new(), names: Vec::new(), index: HashMap::new(), open: false, taint: 0, base: None }
+        Self { shape, items: Vec::new(), names: Vec::new(), index: Map::default(), open: false, taint: 0, base: None }
     }
 
     pub(super) fn array(items: Vec<Value>) -> Self {
@@ -163,7 +166,7 @@ impl Object {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        if self.names.len() > 12 {
+        if self.names.len() > FEW_NAMES {
             self.index.get(name).copied()
         } else {
             self.names.iter().position(|(other, _)| **other == *name)
@@ -178,9 +181,18 @@ impl Object {
         match self.place(name).and_then(|at| self.names.get_mut(at)) {
             Some((_, slot)) => *slot = value,
             None => {
-                let name: Rc<str> = name.into();
-                self.index.insert(name.clone(), self.names.len());
-                self.names.push((name, value));
+                self.names.push((name.into(), value));
+                // Few names are searched one by one; the index is made when there are more.
+                let from = if self.names.len() <= FEW_NAMES {
+                    return;
+                } else if self.index.is_empty() {
+                    0
+                } else {
+                    self.names.len() - 1
+                };
+                for (at, (name, _)) in self.names.iter().enumerate().skip(from) {
+                    self.index.insert(Rc::clone(name), at);
+                }
             }
         }
     }

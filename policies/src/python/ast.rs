@@ -1,7 +1,8 @@
 //! A syntax tree of Python in arenas: small, typed, quick to walk more than once.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+
+use super::{Map, Set};
 use std::rc::Rc;
 
 /// An interned name, after NFKC.
@@ -128,9 +129,9 @@ pub(super) struct Function {
     pub(super) returns: Option<ExprId>,
     pub(super) body: Body,
     /// Names bound in it, parameters included.
-    pub(super) bound: HashSet<Name>,
+    pub(super) bound: Set<Name>,
     /// Names it declares `global`.
-    pub(super) globals: HashSet<Name>,
+    pub(super) globals: Set<Name>,
     pub(super) generator: bool,
     /// How deeply its body is nested.
     pub(super) depth: u32,
@@ -196,7 +197,7 @@ pub(super) enum StmtKind {
 /// Names, by number.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    numbers: HashMap<Rc<str>, Name>,
+    numbers: Map<Rc<str>, Name>,
     names: Vec<Rc<str>>,
 }
 

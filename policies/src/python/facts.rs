@@ -1,8 +1,8 @@
 //! What a script does as a whole: things that are harmless alone and tell something together.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::Map;
 use super::ast::{Place, Stmt, StmtKind};
 use super::machine::Machine;
 use super::value::{Args, Value};
@@ -11,7 +11,7 @@ use crate::rules::{self, Rule};
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// Values hung onto modules, by path.
-    pub(super) planted: HashMap<Rc<str>, Value>,
+    pub(super) planted: Map<Rc<str>, Value>,
     /// `os.dup2`.
     pub(super) duplicates: bool,
     /// A credential is read: a variable or a file.

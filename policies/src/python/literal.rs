@@ -9,6 +9,9 @@ pub(super) const LONGEST: usize = 1 << 18;
 
 /// An integer literal; `Int(None)` if it is larger than is counted with. A `j` makes it something else.
 pub(super) fn number(text: &str) -> Kind {
+    if text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Kind::Int(text.parse().ok());
+    }
     let text = text.replace('_', "").to_ascii_lowercase();
     if text.ends_with('j') && !text.starts_with("0x") {
         return Kind::Other(Vec::new());
@@ -39,17 +42,11 @@ pub(super) struct Form {
 /// How a string literal is written.
 pub(super) fn form(text: &str) -> Option<Form> {
     let start = text.find(['"', '\''])?;
-    let prefix = text.get(..start)?.to_ascii_lowercase();
-    let quote = text.get(start..start + 1)?;
+    let prefix = text.get(..start)?;
+    let has = |letter: u8| prefix.bytes().any(|byte| byte.eq_ignore_ascii_case(&letter));
     let quotes =
-        if text.len() >= start + 6 && text.get(start..start + 3) == Some(quote.repeat(3).as_str()) { 3 } else { 1 };
-    Some(Form {
-        raw: prefix.contains('r'),
-        format: prefix.contains('f') || prefix.contains('t'),
-        bytes: prefix.contains('b'),
-        start,
-        quotes,
-    })
+        if text.len() >= start + 6 && matches!(text.get(start..start + 3), Some("\"\"\"" | "'''")) { 3 } else { 1 };
+    Some(Form { raw: has(b'r'), format: has(b'f') || has(b't'), bytes: has(b'b'), start, quotes })
 }
 
 impl Form {
@@ -64,7 +61,7 @@ impl Form {
                 .collect();
             Kind::Bytes(Rc::from(bytes))
         } else {
-            Kind::Str(unescape(inner, self.raw).into())
+            Kind::Str(if self.raw || !inner.contains('\\') { inner.into() } else { unescape(inner, self.raw).into() })
         }
     }
 }

@@ -1,22 +1,21 @@
 //! From the concrete tree of the parser to [`Ast`].
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
-use tree_sitter::Node;
-
+use super::Set;
 use super::ast::{
     Arg, ArgKind, Ast, Body, Case, Clause, Comprehension, Expr, ExprId, Function, FunctionId, Imported, Kind, Name,
     Param, Piece, Place, Stmt, StmtKind,
 };
 use super::literal;
+use super::tree::{F, K, Node, kids};
 
 /// What a function binds, while it is read.
 #[derive(Default)]
 struct Frame {
-    bound: HashSet<Name>,
-    globals: HashSet<Name>,
-    free: HashSet<Name>,
+    bound: Set<Name>,
+    globals: Set<Name>,
+    free: Set<Name>,
     generator: bool,
     is_class: bool,
 }
@@ -56,15 +55,12 @@ impl<'a> Lower<'a> {
     }
 
     /// The names bound at the outermost level.
-    pub(super) fn bound(&self) -> HashSet<Name> {
+    pub(super) fn bound(&self) -> Set<Name> {
         self.frames.first().map(|frame| frame.bound.clone()).unwrap_or_default()
     }
 
     fn place(&self, node: Node<'_>) -> Place {
-        self.at.unwrap_or_else(|| Place {
-            start: u32::try_from(node.start_byte()).unwrap_or(u32::MAX),
-            end: u32::try_from(node.end_byte()).unwrap_or(u32::MAX),
-        })
+        self.at.unwrap_or_else(|| Place { start: node.start(), end: node.end() })
     }
 
     fn source(&self, node: Node<'_>) -> &'a str {
@@ -99,8 +95,8 @@ impl<'a> Lower<'a> {
         stmts
     }
 
-    fn field_block(&mut self, node: Node<'a>, field: &str) -> Vec<Stmt> {
-        node.child_by_field_name(field).map(|block| self.block(block)).unwrap_or_default()
+    fn field_block(&mut self, node: Node<'a>, field: F) -> Vec<Stmt> {
+        node.child(field).map(|block| self.block(block)).unwrap_or_default()
     }
 
     fn statement(&mut self, node: Node<'a>, out: &mut Vec<Stmt>) {
@@ -115,26 +111,25 @@ impl<'a> Lower<'a> {
 
     fn statement_kind(&mut self, node: Node<'a>, out: &mut Vec<Stmt>) -> Option<StmtKind> {
         Some(match node.kind() {
-            "expression_statement" => {
-                let children = kids(node);
-                if let [(_, only)] = children.as_slice() {
-                    return self.simple(*only);
+            K::ExpressionStatement => {
+                if let Some(only) = node.only() {
+                    return self.simple(only);
                 }
-                let parts = children.into_iter().map(|(_, child)| self.expr(child)).collect();
+                let parts = self.all(node);
                 let place = self.place(node);
                 StmtKind::Expr(self.add(Kind::Tuple(parts), place))
             }
-            "assignment" | "augmented_assignment" => return self.simple(node),
-            "import_statement" => StmtKind::Import(self.imported(node, true)),
-            "future_import_statement" => StmtKind::Pass,
-            "import_from_statement" => {
-                let module = node.child_by_field_name("module_name");
+            K::Assignment | K::AugmentedAssignment => return self.simple(node),
+            K::ImportStatement => StmtKind::Import(self.imported(node, true)),
+            K::FutureImportStatement => StmtKind::Pass,
+            K::ImportFromStatement => {
+                let module = node.child(F::ModuleName);
                 let (mut path, mut levels) = (String::new(), 0);
                 if let Some(module) = module {
-                    if module.kind() == "relative_import" {
+                    if module.kind() == K::RelativeImport {
                         for (_, child) in kids(module) {
                             match child.kind() {
-                                "import_prefix" => {
+                                K::ImportPrefix => {
                                     levels = self.source(child).bytes().filter(|byte| *byte == b'.').count();
                                 }
                                 _ => path = self.dotted(child),
@@ -148,70 +143,70 @@ impl<'a> Lower<'a> {
                 let place = module.map_or_else(|| self.place(node), |module| self.place(module));
                 StmtKind::FromImport(path.into(), levels, names, place)
             }
-            "decorated_definition" => {
+            K::DecoratedDefinition => {
                 let mut decorators = Vec::new();
                 for (_, child) in kids(node) {
-                    if child.kind() == "decorator" {
+                    if child.kind() == K::Decorator {
                         for (_, inner) in kids(child) {
                             decorators.push(self.expr(inner));
                         }
                     }
                 }
-                let definition = node.child_by_field_name("definition")?;
+                let definition = node.child(F::Definition)?;
                 return self.definition(definition, decorators);
             }
-            "function_definition" | "class_definition" => return self.definition(node, Vec::new()),
-            "return_statement" => StmtKind::Return(self.only(node)),
-            "if_statement" => {
-                let test = self.field(node, "condition");
-                let then = self.field_block(node, "consequence");
+            K::FunctionDefinition | K::ClassDefinition => return self.definition(node, Vec::new()),
+            K::ReturnStatement => StmtKind::Return(self.only(node)),
+            K::IfStatement => {
+                let test = self.field(node, F::Condition);
+                let then = self.field_block(node, F::Consequence);
                 let mut rest: Vec<Node<'a>> = Vec::new();
                 for (field, child) in kids(node) {
-                    if field == Some("alternative") {
+                    if field == F::Alternative {
                         rest.push(child);
                     }
                 }
                 let mut other = Vec::new();
                 for clause in rest.into_iter().rev() {
-                    if clause.kind() == "elif_clause" {
-                        let test = self.field(clause, "condition");
-                        let then = self.field_block(clause, "consequence");
+                    if clause.kind() == K::ElifClause {
+                        let test = self.field(clause, F::Condition);
+                        let then = self.field_block(clause, F::Consequence);
                         let place = self.place(clause);
                         other = vec![Stmt { kind: StmtKind::If(test, then, other), place }];
                         self.deepest = self.deepest.max(self.depth + 1);
                     } else {
-                        other = self.field_block(clause, "body");
+                        other = self.field_block(clause, F::Body);
                     }
                 }
                 StmtKind::If(test, then, other)
             }
-            "while_statement" => {
-                let test = self.field(node, "condition");
-                let body = self.field_block(node, "body");
+            K::WhileStatement => {
+                let test = self.field(node, F::Condition);
+                let body = self.field_block(node, F::Body);
                 let other = self.alternative(node);
                 StmtKind::While(test, body, other)
             }
-            "for_statement" => {
-                let iterable = self.field(node, "right");
-                let target = self.target_field(node, "left");
-                let body = self.field_block(node, "body");
+            K::ForStatement => {
+                let iterable = self.field(node, F::Right);
+                let target = self.target_field(node, F::Left);
+                let body = self.field_block(node, F::Body);
                 let other = self.alternative(node);
                 StmtKind::For(target, iterable, body, other)
             }
-            "try_statement" => {
-                let body = self.field_block(node, "body");
+            K::TryStatement => {
+                let body = self.field_block(node, F::Body);
                 let mut rest = Vec::new();
                 for (_, clause) in kids(node) {
                     match clause.kind() {
-                        "except_clause" | "except_group_clause" => {
+                        K::ExceptClause | K::ExceptGroupClause => {
                             let (mut types, mut name, mut block) = (Vec::new(), None, Vec::new());
                             for (field, child) in kids(clause) {
                                 match (field, child.kind()) {
-                                    (_, "block") => block = self.block(child),
-                                    (Some("alias"), _) => name = self.handler_name(child),
-                                    (_, "as_pattern") => {
+                                    (_, K::Block) => block = self.block(child),
+                                    (F::Alias, _) => name = self.handler_name(child),
+                                    (_, K::AsPattern) => {
                                         for (field, part) in kids(child) {
-                                            if field == Some("alias") {
+                                            if field == F::Alias {
                                                 name = self.handler_name(part);
                                             } else {
                                                 types.push(self.expr(part));
@@ -223,10 +218,10 @@ impl<'a> Lower<'a> {
                             }
                             rest.push((types, name, block));
                         }
-                        "else_clause" | "finally_clause" => {
+                        K::ElseClause | K::FinallyClause => {
                             let mut block = Vec::new();
                             for (_, child) in kids(clause) {
-                                if child.kind() == "block" {
+                                if child.kind() == K::Block {
                                     block = self.block(child);
                                 }
                             }
@@ -237,32 +232,32 @@ impl<'a> Lower<'a> {
                 }
                 StmtKind::Try(body, rest)
             }
-            "with_statement" => {
+            K::WithStatement => {
                 let mut items = Vec::new();
                 for (_, clause) in kids(node) {
-                    if clause.kind() == "with_clause" {
+                    if clause.kind() == K::WithClause {
                         for (_, item) in kids(clause) {
                             self.with_item(item, &mut items);
                         }
                     }
                 }
-                let body = self.field_block(node, "body");
+                let body = self.field_block(node, F::Body);
                 StmtKind::With(items, body)
             }
-            "match_statement" => {
+            K::MatchStatement => {
                 let mut subjects = Vec::new();
                 let mut cases = Vec::new();
                 for (field, child) in kids(node) {
                     match (field, child.kind()) {
-                        (Some("subject"), _) => subjects.push(self.expr(child)),
-                        (_, "block") => {
+                        (F::Subject, _) => subjects.push(self.expr(child)),
+                        (_, K::Block) => {
                             for (_, clause) in kids(child) {
-                                if clause.kind() == "case_clause" {
+                                if clause.kind() == K::CaseClause {
                                     cases.push(self.case(clause));
                                 }
                             }
                         }
-                        (_, "case_clause") => cases.push(self.case(child)),
+                        (_, K::CaseClause) => cases.push(self.case(child)),
                         _ => {}
                     }
                 }
@@ -273,9 +268,9 @@ impl<'a> Lower<'a> {
                 };
                 StmtKind::Match(subject, cases)
             }
-            "raise_statement" => StmtKind::Raise(self.all(node)),
-            "assert_statement" => StmtKind::Raise(self.all(node)),
-            "delete_statement" => {
+            K::RaiseStatement => StmtKind::Raise(self.all(node)),
+            K::AssertStatement => StmtKind::Raise(self.all(node)),
+            K::DeleteStatement => {
                 let mut targets = Vec::new();
                 for (_, child) in kids(node) {
                     let target = self.target(child);
@@ -283,8 +278,8 @@ impl<'a> Lower<'a> {
                 }
                 StmtKind::Delete(targets)
             }
-            "global_statement" | "nonlocal_statement" => {
-                let global = node.kind() == "global_statement";
+            K::GlobalStatement | K::NonlocalStatement => {
+                let global = node.kind() == K::GlobalStatement;
                 for (_, child) in kids(node) {
                     let name = self.name(child);
                     if let Some(frame) = self.frames.last_mut() {
@@ -298,16 +293,16 @@ impl<'a> Lower<'a> {
                 }
                 StmtKind::Pass
             }
-            "break_statement" => StmtKind::Break,
-            "continue_statement" => StmtKind::Continue,
-            "pass_statement" | "comment" | "line_continuation" => return None,
-            "print_statement" => {
+            K::BreakStatement => StmtKind::Break,
+            K::ContinueStatement => StmtKind::Continue,
+            K::PassStatement | K::Comment | K::LineContinuation => return None,
+            K::PrintStatement => {
                 let place = self.place(node);
                 self.old.push((place, "a `print` statement is not Python 3"));
                 let parts = self.all(node);
                 StmtKind::Expr(self.add(Kind::Other(parts), place))
             }
-            "exec_statement" => {
+            K::ExecStatement => {
                 let place = self.place(node);
                 self.old.push((place, "an `exec` statement is not Python 3"));
                 let name = self.ast.names.intern("exec");
@@ -318,20 +313,20 @@ impl<'a> Lower<'a> {
                 }
                 StmtKind::Expr(self.add(Kind::Call(function, args), place))
             }
-            "type_alias_statement" => {
-                if let Some(left) = node.child_by_field_name("left") {
+            K::TypeAliasStatement => {
+                if let Some(left) = node.child(F::Left) {
                     self.bind_all(left);
                 }
-                let right = self.field(node, "right");
+                let right = self.field(node, F::Right);
                 StmtKind::Expr(right)
             }
-            "block" | "module" => {
+            K::Block | K::Module => {
                 for (_, child) in kids(node) {
                     self.statement(child, out);
                 }
                 return None;
             }
-            "ERROR" => {
+            K::Error => {
                 for (_, child) in kids(node) {
                     self.statement(child, out);
                 }
@@ -343,8 +338,8 @@ impl<'a> Lower<'a> {
 
     fn handler_name(&mut self, node: Node<'a>) -> Option<Name> {
         let mut node = node;
-        while node.kind() != "identifier" {
-            node = node.named_child(0)?;
+        while node.kind() != K::Identifier {
+            node = node.first()?;
         }
         let name = self.name(node);
         self.bind(name);
@@ -352,16 +347,16 @@ impl<'a> Lower<'a> {
     }
 
     fn with_item(&mut self, item: Node<'a>, items: &mut Vec<(ExprId, Option<ExprId>)>) {
-        let Some(value) = item.child_by_field_name("value") else { return };
+        let Some(value) = item.child(F::Value) else { return };
         self.with_value(value, items);
     }
 
     fn with_value(&mut self, value: Node<'a>, items: &mut Vec<(ExprId, Option<ExprId>)>) {
         match value.kind() {
-            "as_pattern" => {
+            K::AsPattern => {
                 let (mut context, mut target) = (None, None);
                 for (field, child) in kids(value) {
-                    if field == Some("alias") || child.kind() == "as_pattern_target" {
+                    if field == F::Alias || child.kind() == K::AsPatternTarget {
                         target = Some(self.target(child));
                     } else {
                         context = Some(self.expr(child));
@@ -372,9 +367,9 @@ impl<'a> Lower<'a> {
                 }
             }
             // `with (open(a) as b, open(c) as d):`
-            "tuple" | "parenthesized_expression" => {
+            K::Tuple | K::ParenthesizedExpression => {
                 for (_, child) in kids(value) {
-                    if child.kind() == "as_pattern" {
+                    if child.kind() == K::AsPattern {
                         self.with_value(child, items);
                     } else {
                         items.push((self.expr(child), None));
@@ -389,8 +384,8 @@ impl<'a> Lower<'a> {
         let mut case = Case { names: Vec::new(), values: Vec::new(), body: Vec::new() };
         for (field, child) in kids(clause) {
             match (field, child.kind()) {
-                (Some("consequence"), _) => case.body = self.block(child),
-                (Some("guard"), _) => {
+                (F::Consequence, _) => case.body = self.block(child),
+                (F::Guard, _) => {
                     let guard = self.expr(child);
                     case.values.push(guard);
                 }
@@ -402,11 +397,10 @@ impl<'a> Lower<'a> {
 
     fn case_pattern(&mut self, node: Node<'a>, case: &mut Case) {
         match node.kind() {
-            "dotted_name" => {
-                let parts = kids(node);
-                if let [(_, single)] = parts.as_slice() {
-                    let name = self.name(*single);
-                    if self.source(*single) != "_" {
+            K::DottedName => {
+                if let Some(single) = node.only() {
+                    let name = self.name(single);
+                    if self.source(single) != "_" {
                         self.bind(name);
                         case.names.push(name);
                     }
@@ -414,26 +408,26 @@ impl<'a> Lower<'a> {
                     case.values.push(self.dotted_expr(node));
                 }
             }
-            "class_pattern" => {
-                for (index, (_, child)) in kids(node).into_iter().enumerate() {
-                    if index == 0 && child.kind() == "dotted_name" {
+            K::ClassPattern => {
+                for (index, (_, child)) in kids(node).enumerate() {
+                    if index == 0 && child.kind() == K::DottedName {
                         case.values.push(self.dotted_expr(child));
                     } else {
                         self.case_pattern(child, case);
                     }
                 }
             }
-            "keyword_pattern" => {
-                for (_, child) in kids(node).into_iter().skip(1) {
+            K::KeywordPattern => {
+                for (_, child) in kids(node).skip(1) {
                     self.case_pattern(child, case);
                 }
             }
-            "identifier" => {
+            K::Identifier => {
                 let name = self.name(node);
                 self.bind(name);
                 case.names.push(name);
             }
-            "string" | "integer" | "float" | "none" | "true" | "false" | "concatenated_string" => {}
+            K::String | K::Integer | K::Float | K::None | K::True | K::False | K::ConcatenatedString => {}
             _ => {
                 for (_, child) in kids(node) {
                     self.case_pattern(child, case);
@@ -459,19 +453,19 @@ impl<'a> Lower<'a> {
     }
 
     fn definition(&mut self, node: Node<'a>, decorators: Vec<ExprId>) -> Option<StmtKind> {
-        let name_node = node.child_by_field_name("name")?;
+        let name_node = node.child(F::Name)?;
         let name = self.name(name_node);
         self.bind(name);
-        if node.kind() == "function_definition" {
-            let parameters = node.child_by_field_name("parameters");
-            let returns = node.child_by_field_name("return_type").map(|node| self.expr(node));
-            let body = node.child_by_field_name("body")?;
+        if node.kind() == K::FunctionDefinition {
+            let parameters = node.child(F::Parameters);
+            let returns = node.child(F::ReturnType).map(|node| self.expr(node));
+            let body = node.child(F::Body)?;
             let function = self.function(parameters, returns, body, true);
             return Some(StmtKind::Def(name, function, decorators));
         }
-        let bases = node.child_by_field_name("superclasses").map(|list| self.args(list)).unwrap_or_default();
+        let bases = node.child(F::Superclasses).map(|list| self.args(list)).unwrap_or_default();
         self.frames.push(Frame { is_class: true, ..Frame::default() });
-        let body = self.field_block(node, "body");
+        let body = self.field_block(node, F::Body);
         self.frames.pop();
         Some(StmtKind::Class { name, bases, body, decorators })
     }
@@ -516,33 +510,33 @@ impl<'a> Lower<'a> {
             let mut param = Param { name: 0, default: None, annotation: None, kind: ArgKind::Plain, keyword_only };
             let mut named = None;
             match child.kind() {
-                "identifier" => named = Some(child),
-                "default_parameter" | "typed_default_parameter" => {
-                    named = child.child_by_field_name("name");
-                    param.default = child.child_by_field_name("value").map(|node| self.expr(node));
-                    param.annotation = child.child_by_field_name("type").map(|node| self.expr(node));
+                K::Identifier => named = Some(child),
+                K::DefaultParameter | K::TypedDefaultParameter => {
+                    named = child.child(F::Name);
+                    param.default = child.child(F::Value).map(|node| self.expr(node));
+                    param.annotation = child.child(F::Type).map(|node| self.expr(node));
                 }
-                "typed_parameter" => {
-                    param.annotation = child.child_by_field_name("type").map(|node| self.expr(node));
-                    named = child.named_child(0);
+                K::TypedParameter => {
+                    param.annotation = child.child(F::Type).map(|node| self.expr(node));
+                    named = child.first();
                 }
-                "keyword_separator" => {
+                K::KeywordSeparator => {
                     keyword_only = true;
                     continue;
                 }
-                "list_splat_pattern" | "dictionary_splat_pattern" => named = Some(child),
+                K::ListSplatPattern | K::DictionarySplatPattern => named = Some(child),
                 _ => {}
             }
             if let Some(node) = named {
                 let inner = match node.kind() {
-                    "list_splat_pattern" => {
+                    K::ListSplatPattern => {
                         param.kind = ArgKind::Star;
                         keyword_only = true;
-                        node.named_child(0)
+                        node.first()
                     }
-                    "dictionary_splat_pattern" => {
+                    K::DictionarySplatPattern => {
                         param.kind = ArgKind::DoubleStar;
-                        node.named_child(0)
+                        node.first()
                     }
                     _ => Some(node),
                 };
@@ -558,13 +552,13 @@ impl<'a> Lower<'a> {
     fn imported(&mut self, node: Node<'a>, whole: bool) -> Vec<Imported> {
         let mut names = Vec::new();
         for (field, child) in kids(node) {
-            if field != Some("name") {
+            if field != F::Name {
                 continue;
             }
             let place = self.place(child);
-            let (path, alias) = if child.kind() == "aliased_import" {
-                let path = child.child_by_field_name("name").map(|node| self.dotted(node)).unwrap_or_default();
-                let alias = child.child_by_field_name("alias").map(|node| self.name(node));
+            let (path, alias) = if child.kind() == K::AliasedImport {
+                let path = child.child(F::Name).map(|node| self.dotted(node)).unwrap_or_default();
+                let alias = child.child(F::Alias).map(|node| self.name(node));
                 (path, alias)
             } else {
                 (self.dotted(child), None)
@@ -579,7 +573,7 @@ impl<'a> Lower<'a> {
 
     /// A dotted name without what may stand between its parts.
     fn dotted(&mut self, node: Node<'a>) -> String {
-        if node.kind() != "dotted_name" {
+        if node.kind() != K::DottedName {
             let name = self.name(node);
             return self.ast.names.get(name).to_string();
         }
@@ -596,19 +590,19 @@ impl<'a> Lower<'a> {
 
     fn simple(&mut self, node: Node<'a>) -> Option<StmtKind> {
         Some(match node.kind() {
-            "assignment" => {
+            K::Assignment => {
                 let mut targets = Vec::new();
                 let mut current = node;
                 loop {
-                    let annotation = current.child_by_field_name("type").map(|node| self.expr(node));
-                    let target = current.child_by_field_name("left").map(|left| self.target(left));
+                    let annotation = current.child(F::Type).map(|node| self.expr(node));
+                    let target = current.child(F::Left).map(|left| self.target(left));
                     targets.extend(target);
-                    match current.child_by_field_name("right") {
+                    match current.child(F::Right) {
                         None => {
                             let target = target?;
                             return Some(StmtKind::Annotated(target, annotation?));
                         }
-                        Some(right) if right.kind() == "assignment" => current = right,
+                        Some(right) if right.kind() == K::Assignment => current = right,
                         Some(right) => {
                             let value = self.expr(right);
                             if let Some(annotation) = annotation {
@@ -622,10 +616,10 @@ impl<'a> Lower<'a> {
                     }
                 }
             }
-            "augmented_assignment" => {
-                let operator = node.child_by_field_name("operator").map_or("", |node| operator(self.source(node)));
-                let target = self.target_field(node, "left");
-                let value = self.field(node, "right");
+            K::AugmentedAssignment => {
+                let operator = node.child(F::Operator).map_or("", |node| operator(self.source(node)));
+                let target = self.target_field(node, F::Left);
+                let value = self.field(node, F::Right);
                 StmtKind::AugAssign(target, operator, value)
             }
             _ => StmtKind::Expr(self.expr(node)),
@@ -633,11 +627,11 @@ impl<'a> Lower<'a> {
     }
 
     fn alternative(&mut self, node: Node<'a>) -> Vec<Stmt> {
-        node.child_by_field_name("alternative").map(|clause| self.field_block(clause, "body")).unwrap_or_default()
+        node.child(F::Alternative).map(|clause| self.field_block(clause, F::Body)).unwrap_or_default()
     }
 
-    fn field(&mut self, node: Node<'a>, field: &str) -> ExprId {
-        match node.child_by_field_name(field) {
+    fn field(&mut self, node: Node<'a>, field: F) -> ExprId {
+        match node.child(field) {
             Some(child) => self.expr(child),
             None => {
                 let place = self.place(node);
@@ -646,32 +640,29 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn target_field(&mut self, node: Node<'a>, field: &str) -> ExprId {
-        match node.child_by_field_name(field) {
+    fn target_field(&mut self, node: Node<'a>, field: F) -> ExprId {
+        match node.child(field) {
             Some(child) => self.target(child),
             None => self.field(node, field),
         }
     }
 
     fn only(&mut self, node: Node<'a>) -> Option<ExprId> {
-        let children = kids(node);
-        match children.as_slice() {
-            [] => None,
-            [(_, one)] => Some(self.expr(*one)),
-            _ => {
-                let place = self.place(node);
-                let parts = children.into_iter().map(|(_, child)| self.expr(child)).collect();
-                Some(self.add(Kind::Tuple(parts), place))
-            }
+        node.first()?;
+        if let Some(one) = node.only() {
+            return Some(self.expr(one));
         }
+        let place = self.place(node);
+        let parts = self.all(node);
+        Some(self.add(Kind::Tuple(parts), place))
     }
 
     fn all(&mut self, node: Node<'a>) -> Vec<ExprId> {
-        kids(node).into_iter().map(|(_, child)| self.expr(child)).collect()
+        kids(node).map(|(_, child)| self.expr(child)).collect()
     }
 
     fn bind_all(&mut self, node: Node<'a>) {
-        if node.kind() == "identifier" {
+        if node.kind() == K::Identifier {
             let name = self.name(node);
             self.bind(name);
         }
@@ -686,12 +677,12 @@ impl<'a> Lower<'a> {
         self.deepest = self.deepest.max(self.depth);
         let place = self.place(node);
         let id = match node.kind() {
-            "identifier" => {
+            K::Identifier => {
                 let name = self.name(node);
                 self.bind(name);
                 self.add(Kind::Name(name), place)
             }
-            "pattern_list" | "tuple_pattern" | "list_pattern" | "tuple" | "list" | "expression_list" => {
+            K::PatternList | K::TuplePattern | K::ListPattern | K::Tuple | K::List | K::ExpressionList => {
                 let mut parts = Vec::new();
                 for (_, child) in kids(node) {
                     let part = self.target(child);
@@ -699,14 +690,14 @@ impl<'a> Lower<'a> {
                 }
                 self.add(Kind::Tuple(parts), place)
             }
-            "list_splat_pattern" | "list_splat" => match node.named_child(0) {
+            K::ListSplatPattern | K::ListSplat => match node.first() {
                 Some(inner) => {
                     let inner = self.target(inner);
                     self.add(Kind::Star(inner), place)
                 }
                 None => self.add(Kind::None, place),
             },
-            "as_pattern_target" | "parenthesized_expression" => match node.named_child(0) {
+            K::AsPatternTarget | K::ParenthesizedExpression => match node.first() {
                 Some(inner) => self.target(inner),
                 None => self.add(Kind::None, place),
             },
@@ -732,19 +723,19 @@ impl<'a> Lower<'a> {
     /// The kind of an expression, or the expression it is nothing but another writing of.
     fn kind(&mut self, node: Node<'a>, place: Place) -> Result<Kind, ExprId> {
         Ok(match node.kind() {
-            "identifier" => Kind::Name(self.name(node)),
-            "integer" => literal::number(self.source(node)),
-            "float" => Kind::Float(self.source(node).replace('_', "").parse().unwrap_or(0.0)),
-            "true" => Kind::Bool(true),
-            "false" => Kind::Bool(false),
-            "none" => Kind::None,
-            "string" => self.string(node),
-            "concatenated_string" => {
+            K::Identifier => Kind::Name(self.name(node)),
+            K::Integer => literal::number(self.source(node)),
+            K::Float => Kind::Float(self.source(node).replace('_', "").parse().unwrap_or(0.0)),
+            K::True => Kind::Bool(true),
+            K::False => Kind::Bool(false),
+            K::None => Kind::None,
+            K::String => self.string(node),
+            K::ConcatenatedString => {
                 let mut parts: Vec<ExprId> = Vec::new();
                 // Neighbors that are plain text are one text: joined at once, for there may be thousands.
                 let mut text: Option<Kind> = None;
                 for (_, child) in kids(node) {
-                    let kind = if child.kind() == "string" { Ok(self.string(child)) } else { self.kind(child, place) };
+                    let kind = if child.kind() == K::String { Ok(self.string(child)) } else { self.kind(child, place) };
                     match (kind, &mut text) {
                         (Ok(Kind::Str(more)), Some(Kind::Other(_)) | None) => text = Some(Kind::Str(more)),
                         (Ok(Kind::Str(more)), Some(Kind::Str(_))) => self.pending.push_str(&more),
@@ -774,15 +765,15 @@ impl<'a> Lower<'a> {
                 }
                 return Err(joined.unwrap_or_else(|| self.add(Kind::None, place)));
             }
-            "attribute" => {
-                let object = self.field(node, "object");
-                let name = node.child_by_field_name("attribute").map_or(0, |node| self.name(node));
+            K::Attribute => {
+                let object = self.field(node, F::Object);
+                let name = node.child(F::Attribute).map_or(0, |node| self.name(node));
                 Kind::Attribute(object, name)
             }
-            "call" => {
-                let function = self.field(node, "function");
-                let args = match node.child_by_field_name("arguments") {
-                    Some(list) if list.kind() == "generator_expression" => {
+            K::Call => {
+                let function = self.field(node, F::Function);
+                let args = match node.child(F::Arguments) {
+                    Some(list) if list.kind() == K::GeneratorExpression => {
                         vec![Arg { kind: ArgKind::Plain, value: self.expr(list) }]
                     }
                     Some(list) => self.args(list),
@@ -790,11 +781,11 @@ impl<'a> Lower<'a> {
                 };
                 Kind::Call(function, args)
             }
-            "subscript" => {
-                let object = self.field(node, "value");
+            K::Subscript => {
+                let object = self.field(node, F::Value);
                 let mut indices = Vec::new();
                 for (field, child) in kids(node) {
-                    if field == Some("subscript") {
+                    if field == F::Subscript {
                         indices.push(self.expr(child));
                     }
                 }
@@ -804,67 +795,65 @@ impl<'a> Lower<'a> {
                 };
                 Kind::Subscript(object, index)
             }
-            "slice" => self.slice(node),
-            "binary_operator" => {
-                let operator = node.child_by_field_name("operator").map_or("", |node| operator(self.source(node)));
-                let left = self.field(node, "left");
-                let right = self.field(node, "right");
+            K::Slice => self.slice(node),
+            K::BinaryOperator => {
+                let operator = node.child(F::Operator).map_or("", |node| operator(self.source(node)));
+                let left = self.field(node, F::Left);
+                let right = self.field(node, F::Right);
                 Kind::Binary(operator, left, right)
             }
-            "boolean_operator" => {
-                let or = node.child_by_field_name("operator").is_some_and(|node| self.source(node) == "or");
-                let left = self.field(node, "left");
-                let right = self.field(node, "right");
+            K::BooleanOperator => {
+                let or = node.child(F::Operator).is_some_and(|node| self.source(node) == "or");
+                let left = self.field(node, F::Left);
+                let right = self.field(node, F::Right);
                 Kind::Either(or, left, right)
             }
-            "not_operator" => Kind::Not(self.field(node, "argument")),
-            "unary_operator" => {
-                let operator = node.child_by_field_name("operator").map_or("", |node| self.source(node));
-                let argument = self.field(node, "argument");
+            K::NotOperator => Kind::Not(self.field(node, F::Argument)),
+            K::UnaryOperator => {
+                let operator = node.child(F::Operator).map_or("", |node| self.source(node));
+                let argument = self.field(node, F::Argument);
                 match operator {
                     "-" => Kind::Negative(argument),
                     "~" => Kind::Invert(argument),
                     _ => return Err(argument),
                 }
             }
-            "comparison_operator" => {
-                let mut cursor = node.walk();
-                let operators =
-                    node.children_by_field_name("operators", &mut cursor).map(|node| comparison(node.kind())).collect();
+            K::ComparisonOperator => {
+                let operators = node.tokens(F::Operators).map(comparison).collect();
                 Kind::Compare(self.all(node), operators)
             }
-            "conditional_expression" => match self.all(node).as_slice() {
+            K::ConditionalExpression => match self.all(node).as_slice() {
                 [then, test, other] => Kind::Conditional { test: *test, then: *then, other: *other },
                 all => Kind::Other(all.to_vec()),
             },
-            "lambda" => {
-                let parameters = node.child_by_field_name("parameters");
-                match node.child_by_field_name("body") {
+            K::Lambda => {
+                let parameters = node.child(F::Parameters);
+                match node.child(F::Body) {
                     Some(body) => Kind::Lambda(self.function(parameters, None, body, false)),
                     None => Kind::None,
                 }
             }
-            "parenthesized_expression" | "type" | "await" | "interpolation" => {
+            K::ParenthesizedExpression | K::Type | K::Await | K::Interpolation => {
                 let parts = self.all(node);
                 match (node.kind(), parts.as_slice()) {
-                    ("await", [one]) => Kind::Await(*one),
+                    (K::Await, [one]) => Kind::Await(*one),
                     (_, [one]) => return Err(*one),
                     _ => Kind::Other(parts),
                 }
             }
-            "tuple" | "expression_list" => Kind::Tuple(self.all(node)),
-            "list" => Kind::List(self.all(node)),
-            "set" => Kind::Set(self.all(node)),
-            "dictionary" => {
+            K::Tuple | K::ExpressionList => Kind::Tuple(self.all(node)),
+            K::List => Kind::List(self.all(node)),
+            K::Set => Kind::Set(self.all(node)),
+            K::Dictionary => {
                 let mut pairs = Vec::new();
                 for (_, child) in kids(node) {
                     match child.kind() {
-                        "pair" => {
-                            let key = self.field(child, "key");
-                            let value = self.field(child, "value");
+                        K::Pair => {
+                            let key = self.field(child, F::Key);
+                            let value = self.field(child, F::Value);
                             pairs.push((Some(key), value));
                         }
-                        "dictionary_splat" => {
+                        K::DictionarySplat => {
                             for inner in self.all(child) {
                                 pairs.push((None, inner));
                             }
@@ -874,29 +863,29 @@ impl<'a> Lower<'a> {
                 }
                 Kind::Dict(pairs)
             }
-            "list_comprehension" => self.comprehension(node, Comprehension::List),
-            "set_comprehension" => self.comprehension(node, Comprehension::Set),
-            "generator_expression" => self.comprehension(node, Comprehension::Generator),
-            "dictionary_comprehension" => self.comprehension(node, Comprehension::Dict),
-            "yield" => {
+            K::ListComprehension => self.comprehension(node, Comprehension::List),
+            K::SetComprehension => self.comprehension(node, Comprehension::Set),
+            K::GeneratorExpression => self.comprehension(node, Comprehension::Generator),
+            K::DictionaryComprehension => self.comprehension(node, Comprehension::Dict),
+            K::Yield => {
                 if let Some(frame) = self.frames.iter_mut().rev().find(|frame| !frame.is_class) {
                     frame.generator = true;
                 }
                 Kind::Yield(self.only(node))
             }
-            "list_splat" | "dictionary_splat" | "parenthesized_list_splat" => match self.only(node) {
+            K::ListSplat | K::DictionarySplat | K::ParenthesizedListSplat => match self.only(node) {
                 Some(inner) => Kind::Star(inner),
                 None => Kind::None,
             },
-            "named_expression" => {
-                let target = self.target_field(node, "name");
-                let value = self.field(node, "value");
+            K::NamedExpression => {
+                let target = self.target_field(node, F::Name);
+                let value = self.field(node, F::Value);
                 Kind::Walrus(target, value)
             }
-            "as_pattern" => {
+            K::AsPattern => {
                 let mut parts = Vec::new();
                 for (field, child) in kids(node) {
-                    if field == Some("alias") || child.kind() == "as_pattern_target" {
+                    if field == F::Alias || child.kind() == K::AsPatternTarget {
                         let target = self.target(child);
                         parts.push(target);
                     } else {
@@ -908,15 +897,15 @@ impl<'a> Lower<'a> {
                     _ => Kind::Other(parts),
                 }
             }
-            "assignment" | "augmented_assignment" => {
-                let left = self.target_field(node, "left");
-                let right = self.field(node, "right");
+            K::Assignment | K::AugmentedAssignment => {
+                let left = self.target_field(node, F::Left);
+                let right = self.field(node, F::Right);
                 Kind::Walrus(left, right)
             }
-            "ellipsis" | "comment" | "line_continuation" | "escape_sequence" | "string_content" => {
+            K::Ellipsis | K::Comment | K::LineContinuation | K::EscapeSequence | K::StringContent => {
                 Kind::Other(Vec::new())
             }
-            kind if kind.ends_with("_statement") || kind.ends_with("_definition") || kind == "block" => {
+            kind if kind.is_statement() => {
                 // A statement where an expression stands: only within an ERROR. Its parts are looked at.
                 let mut stmts = Vec::new();
                 self.statement(node, &mut stmts);
@@ -929,20 +918,15 @@ impl<'a> Lower<'a> {
     fn slice(&mut self, node: Node<'a>) -> Kind {
         let mut parts = [None; 3];
         let mut index = 0;
-        let mut cursor = node.walk();
-        if cursor.goto_first_child() {
-            loop {
-                let child = cursor.node();
-                if child.kind() == ":" {
-                    index += 1;
-                } else if child.is_named() && child.kind() != "comment" {
+        for child in node.children() {
+            match child.kind() {
+                K::Colon => index += 1,
+                K::Token | K::Comment => {}
+                _ => {
                     let value = self.expr(child);
                     if let Some(part) = parts.get_mut(index) {
                         *part = Some(value);
                     }
-                }
-                if !cursor.goto_next_sibling() {
-                    break;
                 }
             }
         }
@@ -956,13 +940,13 @@ impl<'a> Lower<'a> {
         let mut body = None;
         for (field, child) in kids(node) {
             match (field, child.kind()) {
-                (Some("body"), _) => body = Some(child),
-                (_, "for_in_clause") => {
+                (F::Body, _) => body = Some(child),
+                (_, K::ForInClause) => {
                     let mut sources = Vec::new();
                     let mut target = None;
                     for (field, part) in kids(child) {
                         match field {
-                            Some("left") => target = Some(self.target(part)),
+                            F::Left => target = Some(self.target(part)),
                             _ => sources.push(self.expr(part)),
                         }
                     }
@@ -977,7 +961,7 @@ impl<'a> Lower<'a> {
                         clauses.push(Clause::For(target, source));
                     }
                 }
-                (_, "if_clause") => {
+                (_, K::IfClause) => {
                     for test in self.all(child) {
                         clauses.push(Clause::If(test));
                     }
@@ -989,9 +973,9 @@ impl<'a> Lower<'a> {
             }
         }
         let (element, value) = match body {
-            Some(pair) if pair.kind() == "pair" => {
-                let key = self.field(pair, "key");
-                let value = self.field(pair, "value");
+            Some(pair) if pair.kind() == K::Pair => {
+                let key = self.field(pair, F::Key);
+                let value = self.field(pair, F::Value);
                 (key, Some(value))
             }
             Some(body) => (self.expr(body), None),
@@ -1012,15 +996,15 @@ impl<'a> Lower<'a> {
         let mut args = Vec::new();
         for (_, child) in kids(list) {
             let arg = match child.kind() {
-                "keyword_argument" => {
-                    let key = child.child_by_field_name("name").map_or(0, |node| self.name(node));
-                    Arg { kind: ArgKind::Key(key), value: self.field(child, "value") }
+                K::KeywordArgument => {
+                    let key = child.child(F::Name).map_or(0, |node| self.name(node));
+                    Arg { kind: ArgKind::Key(key), value: self.field(child, F::Value) }
                 }
-                "list_splat" => match self.only(child) {
+                K::ListSplat => match self.only(child) {
                     Some(value) => Arg { kind: ArgKind::Star, value },
                     None => continue,
                 },
-                "dictionary_splat" => match self.only(child) {
+                K::DictionarySplat => match self.only(child) {
                     Some(value) => Arg { kind: ArgKind::DoubleStar, value },
                     None => continue,
                 },
@@ -1049,18 +1033,18 @@ impl<'a> Lower<'a> {
         let mut pieces = Vec::new();
         for (_, child) in kids(node) {
             match child.kind() {
-                "string_content" => {
+                K::StringContent => {
                     let text = self.source(child).replace("{{", "{").replace("}}", "}");
                     pieces.push(Piece::Text(literal::unescape(&text, form.raw).into()));
                 }
-                "interpolation" => {
+                K::Interpolation => {
                     let mut value = None;
                     let mut suffix = String::new();
                     for (field, part) in kids(child) {
                         match (field, part.kind()) {
-                            (Some("expression"), _) => value = Some(self.expr(part)),
-                            (_, "type_conversion") => suffix.push_str(self.source(part)),
-                            (_, "format_specifier") => {
+                            (F::Expression, _) => value = Some(self.expr(part)),
+                            (_, K::TypeConversion) => suffix.push_str(self.source(part)),
+                            (_, K::FormatSpecifier) => {
                                 suffix.push_str(self.source(part));
                                 for (_, inner) in kids(part) {
                                     let inner = self.expr(inner);
@@ -1108,24 +1092,4 @@ fn operator(text: &str) -> &'static str {
     const ALL: [&str; 13] = ["+", "-", "*", "/", "//", "%", "**", "@", "|", "&", "^", "<<", ">>"];
     let text = text.strip_suffix('=').unwrap_or(text);
     ALL.into_iter().find(|operator| *operator == text).unwrap_or("?")
-}
-
-/// The named children, without comments, each with the name of its field.
-fn kids<'a>(node: Node<'a>) -> Vec<(Option<&'a str>, Node<'a>)> {
-    let mut children = Vec::with_capacity(node.named_child_count());
-    let mut cursor = node.walk();
-    if cursor.goto_first_child() {
-        loop {
-            let child = cursor.node();
-            if child.is_named() && !child.is_extra() {
-                children.push((cursor.field_name(), child));
-            } else if child.is_error() {
-                children.push((None, child));
-            }
-            if !cursor.goto_next_sibling() {
-                break;
-            }
-        }
-    }
-    children
 }

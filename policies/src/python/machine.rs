@@ -5,7 +5,7 @@
 //! linear in the source plus a constant.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::ast::{
@@ -14,6 +14,7 @@ use super::ast::{
 };
 use super::facts::Facts;
 use super::value::{Args, Value};
+use super::{Map, Set};
 use super::{fold, names};
 use crate::rules::{self, Rule, Trigger};
 use crate::{NeedKind, Policy};
@@ -47,7 +48,7 @@ enum ScopeKind {
 #[derive(Debug)]
 struct Scope {
     kind: ScopeKind,
-    variables: HashMap<Name, Variable>,
+    variables: Map<Name, Variable>,
     parent: Option<usize>,
 }
 
@@ -57,7 +58,7 @@ pub(super) enum Heap {
     Dict(Vec<(Value, Value)>, bool),
     Instance {
         class: usize,
-        attributes: HashMap<Rc<str>, Value>,
+        attributes: Map<Rc<str>, Value>,
     },
     /// Made by calling a function or class of the library.
     Made(Rc<str>, Args),
@@ -78,10 +79,10 @@ struct Closure {
 
 #[derive(Debug, Default)]
 struct Class {
-    attributes: HashMap<Rc<str>, Value>,
+    attributes: Map<Rc<str>, Value>,
     bases: Vec<Value>,
     /// What instances were given, all of them together.
-    given: HashMap<Rc<str>, Value>,
+    given: Map<Rc<str>, Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +111,13 @@ pub(super) struct Machine<'a> {
     closures: Vec<Closure>,
     classes: Vec<Class>,
     /// Everything names of the module were ever bound to.
-    history: HashMap<Name, Value>,
+    history: Map<Name, Value>,
     queue: VecDeque<usize>,
-    queued: HashSet<(usize, usize)>,
+    queued: Set<(usize, usize)>,
     frames: Vec<Frame>,
     logs: Vec<Log>,
+    /// What names mean that nothing in the script binds.
+    builtins: Map<Name, Option<Value>>,
     /// Steps left for work beyond one look at everything.
     fuel: u32,
     /// What copying long values costs in steps, until it is paid.
@@ -130,9 +133,9 @@ pub(super) struct Machine<'a> {
     pub(super) sensitive: bool,
     /// A star import of something unknown: any name may be defined.
     any_name: bool,
-    pub(super) bound: HashSet<Name>,
+    pub(super) bound: Set<Name>,
     pub(super) findings: Vec<(&'static Rule, Place, String)>,
-    seen: HashSet<(&'static str, Place)>,
+    seen: Set<(&'static str, Place)>,
     pub(super) needs: Vec<(NeedKind, Place)>,
     pub(super) facts: Facts,
     classes_open: Vec<usize>,
@@ -148,7 +151,7 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub(super) fn new(ast: Ast, policy: &'a Policy, own_modules: &'a [String], fuel: u32, depth: u32) -> Self {
-        let module = Scope { kind: ScopeKind::Module, variables: HashMap::new(), parent: None };
+        let module = Scope { kind: ScopeKind::Module, variables: Map::default(), parent: None };
         Self {
             ast,
             policy,
@@ -157,11 +160,12 @@ impl<'a> Machine<'a> {
             heap: Vec::new(),
             closures: Vec::new(),
             classes: Vec::new(),
-            history: HashMap::new(),
+            history: Map::default(),
             queue: VecDeque::new(),
-            queued: HashSet::new(),
+            queued: Set::default(),
             frames: vec![Frame { scope: 0, returned: None, yielded: Vec::new() }],
             logs: Vec::new(),
+            builtins: Map::default(),
             fuel,
             cost: Cell::new(0),
             extra: 0,
@@ -173,9 +177,9 @@ impl<'a> Machine<'a> {
             exhausted: false,
             sensitive: false,
             any_name: false,
-            bound: HashSet::new(),
+            bound: Set::default(),
             findings: Vec::new(),
-            seen: HashSet::new(),
+            seen: Set::default(),
             needs: Vec::new(),
             facts: Facts::default(),
             classes_open: Vec::new(),
@@ -241,7 +245,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push_scope(&mut self, kind: ScopeKind, parent: usize) -> usize {
-        self.scopes.push(Scope { kind, variables: HashMap::new(), parent: Some(parent) });
+        self.scopes.push(Scope { kind, variables: Map::default(), parent: Some(parent) });
         self.scopes.len() - 1
     }
 
@@ -299,7 +303,16 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn builtin(&self, name: Name) -> Option<Value> {
+    fn builtin(&mut self, name: Name) -> Option<Value> {
+        if let Some(known) = self.builtins.get(&name) {
+            return known.clone();
+        }
+        let value = self.find_builtin(name);
+        self.builtins.insert(name, value.clone());
+        value
+    }
+
+    fn find_builtin(&self, name: Name) -> Option<Value> {
         let name = self.ast.names.get(name);
         match &*name {
             "__builtins__" => Some(Value::path("builtins")),
@@ -356,7 +369,7 @@ impl<'a> Machine<'a> {
         self.logs.push(Vec::new());
         let result = run(self);
         let log = self.logs.pop().unwrap_or_default();
-        let mut merged = HashSet::new();
+        let mut merged = Set::default();
         for (scope, name, old) in log {
             if merged.insert((scope, name))
                 && let Some(variable) = self.scopes.get_mut(scope).and_then(|scope| scope.variables.get_mut(&name))
@@ -382,7 +395,7 @@ impl<'a> Machine<'a> {
         let first = one(self);
         let log = self.logs.pop().unwrap_or_default();
         let mut after = Vec::new();
-        let mut merged = HashSet::new();
+        let mut merged = Set::default();
         for (scope, name, old) in log {
             if !merged.insert((scope, name)) {
                 continue;
@@ -398,7 +411,7 @@ impl<'a> Machine<'a> {
         self.logs.push(Vec::new());
         let second = two(self);
         let log = self.logs.pop().unwrap_or_default();
-        let mut changed: HashSet<(usize, Name)> = HashSet::new();
+        let mut changed: Set<(usize, Name)> = Set::default();
         for (scope, name, _) in &log {
             changed.insert((*scope, *name));
         }
@@ -421,7 +434,7 @@ impl<'a> Machine<'a> {
             let _ = both;
         }
         // What only the second changed.
-        let mut seen = HashSet::new();
+        let mut seen = Set::default();
         for (scope, name, old) in log {
             if merged.contains(&(scope, name)) || !seen.insert((scope, name)) {
                 continue;
@@ -1214,7 +1227,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn instance(&mut self, class: usize) -> Value {
-        self.alloc(Heap::Instance { class, attributes: HashMap::new() })
+        self.alloc(Heap::Instance { class, attributes: Map::default() })
     }
 
     /// Runs the body of a function nobody called with known arguments.
@@ -1379,7 +1392,7 @@ impl<'a> Machine<'a> {
 
     /// Names the script binds, with a place each.
     pub(super) fn names_bound(&self) -> Vec<(Rc<str>, Place)> {
-        let mut seen = HashSet::new();
+        let mut seen = Set::default();
         let mut all = Vec::new();
         for expr in &self.ast.exprs {
             if let Kind::Name(name) = &expr.kind

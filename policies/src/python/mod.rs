@@ -17,9 +17,8 @@ mod machine;
 mod names;
 mod regex;
 mod text;
+mod tree;
 mod value;
-
-use std::collections::HashSet;
 
 use tree_sitter::Node;
 
@@ -30,6 +29,11 @@ use crate::scan::{Collector, Parsed, Script, SourceLanguage};
 use ast::{Ast, Kind, Name, Place, Stmt};
 use lower::Lower;
 use machine::Machine;
+
+/// Tables whose keys the script chooses: quick to hash, and seeded at random.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+/// The same without values.
+type Set<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
 /// Steps of a first look beyond every place once.
 const FIRST_FUEL: u32 = 4_000;
@@ -63,7 +67,7 @@ fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>)
     let mut ast = Ast::default();
     let root = parsed.tree.root_node();
     let mut lower = Lower::new(parsed.text, &mut ast, None);
-    let module = lower.module(root);
+    let module = tree::Node::root(parsed).map(|root| lower.module(root)).unwrap_or_default();
     let bound = lower.bound();
     let old = std::mem::take(&mut lower.old);
     syntax(root, &old, collector);
@@ -94,14 +98,14 @@ fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>)
 }
 
 /// Reads code in a string; `None` if it is none.
-fn read(text: &str, ast: &mut Ast, at: Place, bound: &mut HashSet<Name>) -> Option<Vec<Stmt>> {
+fn read(text: &str, ast: &mut Ast, at: Place, bound: &mut Set<Name>) -> Option<Vec<Stmt>> {
     let trimmed = text.trim_start_matches([' ', '\t', '\n', '\u{feff}']);
     let parsed = Parsed::parse_text(trimmed, SourceLanguage::Python).ok()?;
     if parsed.depth > SHALLOW {
         return None;
     }
     let mut lower = Lower::new(parsed.text, ast, Some(at));
-    let module = lower.module(parsed.tree.root_node());
+    let module = lower.module(tree::Node::root(&parsed)?);
     bound.extend(lower.bound());
     Some(module)
 }

@@ -1,24 +1,31 @@
 //! What is known about names: of the library, of the language, of the rules.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
+use super::{Map, Set};
 use crate::rules::{self, RULES, Rule, Symbol};
 
 /// Symbols by path, and those that end in a wildcard by what stands before it.
 struct Index {
-    exact: HashMap<&'static str, (&'static Rule, &'static Symbol)>,
-    open: Vec<(&'static str, &'static Rule, &'static Symbol)>,
+    exact: Map<&'static str, (&'static Rule, &'static Symbol)>,
+    /// By their first byte, in the order of the rules.
+    open: Map<u8, Vec<(&'static str, &'static Rule, &'static Symbol)>>,
+    /// All exact paths, in the order of the rules.
+    paths: Vec<&'static str>,
 }
 
 static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let mut index = Index { exact: HashMap::new(), open: Vec::new() };
+    let mut index = Index { exact: Map::default(), open: Map::default(), paths: Vec::new() };
     for rule in RULES {
         for symbol in rule.python {
             match symbol.path.strip_suffix('*') {
-                Some(prefix) => index.open.push((prefix, rule, symbol)),
+                Some(prefix) => {
+                    let first = prefix.bytes().next().unwrap_or_default();
+                    index.open.entry(first).or_default().push((prefix, rule, symbol));
+                }
                 None => {
+                    index.paths.push(symbol.path);
                     index.exact.entry(symbol.path).or_insert((rule, symbol));
                 }
             }
@@ -27,23 +34,24 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
     index
 });
 
-static BUILTINS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| BUILTIN.iter().copied().collect());
-static LIBRARY: LazyLock<HashSet<&'static str>> = LazyLock::new(|| MODULES.iter().copied().collect());
+static BUILTINS: LazyLock<Set<&'static str>> = LazyLock::new(|| BUILTIN.iter().copied().collect());
+static LIBRARY: LazyLock<Set<&'static str>> = LazyLock::new(|| MODULES.iter().copied().collect());
 
 /// The rule that lists this path.
 pub(super) fn symbol(path: &str) -> Option<(&'static Rule, &'static Symbol)> {
     if let Some(found) = INDEX.exact.get(path) {
         return Some(*found);
     }
-    INDEX.open.iter().find(|(prefix, _, _)| path.starts_with(prefix)).map(|(_, rule, symbol)| (*rule, *symbol))
+    let open = INDEX.open.get(&path.bytes().next()?)?;
+    open.iter().find(|(prefix, _, _)| path.starts_with(prefix)).map(|(_, rule, symbol)| (*rule, *symbol))
 }
 
 /// The members of a module that the rules know.
 pub(super) fn known_members(module: &str) -> impl Iterator<Item = &'static str> {
     let module = module.to_owned();
     INDEX
-        .exact
-        .keys()
+        .paths
+        .iter()
         .filter_map(move |path| path.strip_prefix(module.as_str())?.strip_prefix('.'))
         .filter(|name| !name.contains('.') && !name.contains('['))
 }
@@ -157,9 +165,11 @@ const LEAKING: &[&str] = &[
     "cffi",
 ];
 
+static LEAKS: LazyLock<Set<&'static str>> = LazyLock::new(|| LEAKING.iter().copied().collect());
+
 /// The path of a member of a module, seen through modules that hold others.
 pub(super) fn member(path: &str, name: &str) -> Rc<str> {
-    let bare = if LEAKING.contains(&name) { name } else { name.trim_start_matches('_') };
+    let bare = if LEAKS.contains(name) { name } else { name.trim_start_matches('_') };
     let last = path.rsplit('.').next().unwrap_or(path);
     let real = matches!(
         (path, name),
@@ -167,7 +177,7 @@ pub(super) fn member(path: &str, name: &str) -> Rc<str> {
     ) || path == "multiprocessing"
         || path == "tkinter"
         || path == "curses";
-    if !real && last != bare && LEAKING.contains(&bare) {
+    if !real && last != bare && LEAKS.contains(bare) {
         return canonical(bare);
     }
     if matches!((path, name), ("io", "open") | ("os", "fdopen") | ("codecs", "builtins")) {

@@ -136,6 +136,9 @@ pub(super) fn secret(text: &str) -> Option<&'static str> {
             return Some("a private key");
         }
     }
+    if !crate::scan::has_long_word(text) {
+        return None;
+    }
     KEYS.iter().find_map(|(prefix, least, what)| {
         text.match_indices(prefix).take(4).find_map(|(at, _)| {
             let before = text.get(..at).and_then(|before| before.chars().next_back());

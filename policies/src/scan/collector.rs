@@ -1,6 +1,7 @@
 //! Gathers what the analysis of a language reports, and makes a [`Report`] of it under the policy.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::{MOST_FINDINGS, Report, SourceLanguage};
@@ -12,8 +13,8 @@ pub(crate) struct Collector<'a> {
     path: &'a str,
     policy: &'a Policy,
     text: String,
-    /// Byte offsets at which lines begin.
-    lines: Vec<usize>,
+    /// Byte offsets at which lines begin, once a place is asked for.
+    lines: OnceCell<Vec<usize>>,
     findings: Vec<Finding>,
     needs: Vec<Need>,
     dropped: usize,
@@ -21,13 +22,28 @@ pub(crate) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     pub(super) fn new(path: &'a str, policy: &'a Policy) -> Self {
-        Self { path, policy, text: String::new(), lines: vec![0], findings: Vec::new(), needs: Vec::new(), dropped: 0 }
+        Self {
+            path,
+            policy,
+            text: String::new(),
+            lines: OnceCell::new(),
+            findings: Vec::new(),
+            needs: Vec::new(),
+            dropped: 0,
+        }
     }
 
     /// The normalized text that byte ranges refer to.
     pub(super) fn set_text(&mut self, text: &str) {
-        self.lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.lines.take();
         text.clone_into(&mut self.text);
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
+        })
     }
 
     /// The policy of the scan.
@@ -56,11 +72,6 @@ impl<'a> Collector<'a> {
     pub(crate) fn report_at_start(&mut self, rule: &'static Rule, message: &str) {
         let span = Span { line: 1, column: 1, end_line: 1, end_column: 1 };
         self.push(Cow::Borrowed(rule.id), rule.severity, rule.advice, span, message);
-    }
-
-    /// Reports that something cannot be decided, and why.
-    pub(crate) fn unprovable(&mut self, range: Range<usize>, reason: &str) {
-        self.report(rules::unprovable, range, reason);
     }
 
     /// Notes what the script needs.
@@ -97,8 +108,8 @@ impl<'a> Collector<'a> {
 
     fn place(&self, at: usize) -> (u32, u32) {
         let at = at.min(self.text.len());
-        let line = self.lines.partition_point(|start| *start <= at).max(1);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
+        let line = self.lines().partition_point(|start| *start <= at).max(1);
+        let start = self.lines().get(line - 1).copied().unwrap_or(0);
         let column = self.text.get(start..at).map_or(at - start, |text| text.chars().count()) + 1;
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
     }
@@ -106,8 +117,8 @@ impl<'a> Collector<'a> {
     /// The text of a line, from 1.
     fn line(&self, line: u32) -> &str {
         let index = line.saturating_sub(1) as usize;
-        let start = self.lines.get(index).copied().unwrap_or(self.text.len());
-        let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
+        let start = self.lines().get(index).copied().unwrap_or(self.text.len());
+        let end = self.lines().get(index + 1).copied().unwrap_or(self.text.len());
         self.text.get(start..end).unwrap_or_default().trim_end_matches('\n')
     }
 

@@ -17,8 +17,10 @@ pub use imports::{Import, imports};
 pub use language::SourceLanguage;
 pub use source::{Refused, Source};
 
+pub(crate) use source::has_long_word;
+
 pub(crate) use collector::Collector;
-pub(crate) use tree::Parsed;
+pub(crate) use tree::{Parsed, SyntaxNode};
 
 use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
 

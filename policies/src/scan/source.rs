@@ -147,7 +147,7 @@ fn cookie_in(line: &[u8]) -> Option<String> {
 fn binary(bytes: &[u8]) -> Option<&'static str> {
     // Python runs a file that *ends* in a zip archive's directory, whatever it begins with.
     let tail = bytes.get(bytes.len().saturating_sub(65_557)..).unwrap_or_default();
-    if bytes.starts_with(b"PK\x03\x04") || tail.windows(4).any(|w| w == b"PK\x05\x06") {
+    if bytes.starts_with(b"PK\x03\x04") || tail.contains(&0x05) && tail.windows(4).any(|w| w == b"PK\x05\x06") {
         Some("a zip archive")
     } else if bytes.get(2..4) == Some(b"\r\n") && bytes.get(1).is_some_and(|byte| (0x0b..=0x0f).contains(byte)) {
         Some("compiled Python code")
@@ -158,6 +158,16 @@ fn binary(bytes: &[u8]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether there are 20 characters in a row that keys and tokens are made of: every form of a key that is looked for is
+/// at least as long.
+pub(crate) fn has_long_word(text: &str) -> bool {
+    let mut run = 0;
+    text.bytes().any(|byte| {
+        run = if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') { run + 1 } else { 0 };
+        run >= 20
+    })
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Refused> {
