@@ -21,8 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let outcome = engine.run_blocking(job)?;
     println!("{:?} with {} fuel", outcome.status, outcome.usage.fuel.unwrap_or(0));
 
-    // A script that never ends: still only a value.
-    let mut policy = Policy::preset("strict")?;
+    // The scan of strict denies a loop without end; that of moderate does not. When it runs, it is still only a value.
+    let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(Policy::preset("strict")?))?;
+    println!("{:?}: {}", outcome.status, outcome.scan.findings.iter().map(|it| &*it.message).collect::<Vec<_>>().join(", "));
+    let mut policy = Policy::preset("moderate")?;
     policy.limits.fuel = Some(10_000_000);
     let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(policy))?;
     match outcome.status {

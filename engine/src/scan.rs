@@ -1,12 +1,16 @@
 //! The scan that goes before every run.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use capibara_policies::{Finding, Need, NeedKind, Policy, Scanner, Script as Scanned, Source, SourceLanguage, Verdict};
+use capibara_policies::{
+    FileGrant, Finding, Need, NeedKind, Policy, ScanMode, Scanner, Script as Scanned, Source, SourceLanguage, Verdict,
+};
 use sha2::{Digest as _, Sha256};
 
+use crate::grant::{Access, Grant};
 use crate::job::{Job, Script};
 use crate::language::Language;
 use crate::modules::ScriptModule;
@@ -30,6 +34,7 @@ pub struct Scan {
     pub policy: String,
     /// The sources as they were scanned, which is as they run: path as in the findings, and text.
     pub texts: Vec<(String, Arc<str>)>,
+    made: bool,
     /// The script with the text that was scanned.
     pub(crate) script: Script,
     /// The modules with the text that was scanned.
@@ -44,26 +49,32 @@ impl Scan {
             findings: Vec::new(),
             needs: Vec::new(),
             policy: job.policy.name.clone(),
+            made: false,
             texts: Vec::new(),
             script: job.script.clone(),
             modules: job.modules.clone(),
         };
         let Some(language) = source_language(job.language) else { return scan };
+        scan.made = job.policy.scan != ScanMode::Off && !matches!(job.script, Script::Module(_));
         let own: Vec<String> = job.modules.iter().filter_map(ScriptModule::import_name).collect();
         let path = shown_path(job);
+        let modules: Vec<(String, Arc<[u8]>)> =
+            job.modules.iter().filter_map(|it| Some((it.import_name()?, it.source.clone()))).collect();
+        let scanner = Scanner::new().with_modules(modules.iter().map(|(name, source)| (name.as_str(), &**source)));
+        let policy = effective(job);
         match &job.script {
             Script::File { name, source } => {
-                if let Some(text) = scan.source(&path, source, language, &own, &job.policy) {
+                if let Some(text) = scan.source(&scanner, &path, source, language, &own, &policy) {
                     scan.script = Script::File { name: name.clone(), source: bytes(&text) };
                 }
             }
             Script::Code(code) => {
-                if let Some(text) = scan.source(&path, code.as_bytes(), language, &own, &job.policy) {
+                if let Some(text) = scan.source(&scanner, &path, code.as_bytes(), language, &own, &policy) {
                     scan.script = Script::Code(text.to_string());
                 }
             }
             Script::StandardInput(code) => {
-                if let Some(text) = scan.source(&path, code.as_bytes(), language, &own, &job.policy) {
+                if let Some(text) = scan.source(&scanner, &path, code.as_bytes(), language, &own, &policy) {
                     scan.script = Script::StandardInput(text.to_string());
                 }
             }
@@ -72,7 +83,7 @@ impl Scan {
         let folder = path.rfind('/').map_or("", |at| path.get(..=at).unwrap_or_default()).to_owned();
         for (index, module) in job.modules.iter().enumerate() {
             let path = format!("{folder}{}", module.path);
-            let text = scan.source(&path, &module.source, language, &own, &job.policy);
+            let text = scan.source(&scanner, &path, &module.source, language, &own, &policy);
             if let (Some(text), Some(module)) = (text, scan.modules.get_mut(index)) {
                 module.source = bytes(&text);
             }
@@ -83,13 +94,14 @@ impl Scan {
     /// Scans one source; gives back the text that was scanned, unless the bytes are none.
     fn source(
         &mut self,
+        scanner: &Scanner,
         path: &str,
         bytes: &[u8],
         language: SourceLanguage,
         own_modules: &[String],
         policy: &Policy,
     ) -> Option<Arc<str>> {
-        let report = Scanner::new().scan(&Scanned { path, bytes, language: Some(language), own_modules }, policy);
+        let report = scanner.scan(&Scanned { path, bytes, language: Some(language), own_modules }, policy);
         self.verdict = self.verdict.max(report.verdict);
         self.findings.extend(report.findings);
         self.needs.extend(report.needs);
@@ -101,7 +113,7 @@ impl Scan {
     /// What of these paths the scan did not foresee; `true` stands for changing.
     pub(crate) fn divergence(&self, touched: Vec<(String, bool)>) -> Vec<Divergence> {
         // Nothing was scanned, so nothing was said.
-        if self.texts.is_empty() {
+        if !self.made {
             return Vec::new();
         }
         let foreseen = |path: &str, write: bool| {
@@ -118,6 +130,13 @@ impl Scan {
             .collect()
     }
 
+    /// Whether something was looked at: not for WebAssembly programs, modules of the standard library, and policies whose
+    /// `scan` is off.
+    #[must_use]
+    pub fn was_made(&self) -> bool {
+        self.made
+    }
+
     fn source_bytes(&self) -> usize {
         self.texts.iter().map(|(_, text)| text.len()).sum()
     }
@@ -129,6 +148,21 @@ fn covers(need: Option<&str>, path: &str) -> bool {
         let need = need.trim_end_matches('/');
         path.strip_prefix(need).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// The policy of a job, which knows of what the job grants beside it.
+fn effective(job: &Job) -> Cow<'_, Policy> {
+    let granted = Grant::of_policy(&job.policy);
+    let mut policy = Cow::Borrowed(&*job.policy);
+    for grant in job.grants.iter().filter(|grant| !granted.contains(grant)) {
+        let file = FileGrant { host: grant.host.clone(), guest: grant.guest.clone() };
+        let grants = &mut policy.to_mut().grants;
+        match grant.access {
+            Access::Read => grants.read.push(file),
+            Access::Write => grants.write.push(file),
+        }
+    }
+    policy
 }
 
 fn bytes(text: &str) -> Arc<[u8]> {
@@ -212,7 +246,7 @@ fn digest(job: &Job) -> [u8; 32] {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    field(format!("{:?}", job.policy).as_bytes());
+    field(effective(job).sha256().as_bytes());
     field(job.language.name().as_bytes());
     field(shown_path(job).as_bytes());
     let (kind, source): (&[u8], &[u8]) = match &job.script {

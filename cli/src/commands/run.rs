@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Grant, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy,
+    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy,
     Script, Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
+use capibara_policies::{Audit, DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
@@ -31,7 +31,8 @@ use crate::signals::{Signal, Watch};
 
 /// Run a script
 ///
-/// The script runs in real CPython inside WebAssembly. It sees itself, an empty working directory in memory, the
+/// The script is scanned first: what the policy denies does not run. It runs in real CPython inside WebAssembly. It sees
+/// itself, the modules it imports from its own folder, an empty working directory in memory, the
 /// standard library, its arguments and standard input, and nothing else: no files of yours, no environment, no network.
 /// The script stands at /script/NAME, the working directory is /home/script, and what is written to files is gone when
 /// the run ends. The time zone is UTC. Sleeping takes no time, but moves the script's clock and counts against --timeout.
@@ -256,7 +257,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     if run.dry_run {
         return Ok(dry_run::tell(&run, &job, &scan, &bounds));
     }
-    let recorder = Recorder::open(&job, &scan, policy.overridable.is_none())?;
+    let recorder = Recorder::open(&job, &scan, policy.audit == Audit::Required)?;
     if scan.verdict == Verdict::Deny {
         let outcome = engine.run_blocking(job)?;
         recorder.ended(&outcome);
@@ -501,7 +502,7 @@ fn uncaught_hint(exit_code: i32, last: &str) -> Option<&'static str> {
     }
     // Modules that cannot be there have a reason of their own behind the name.
     if last.starts_with("ModuleNotFoundError: No module named '") && last.ends_with('\'') {
-        return Some("the script sees Python's standard library, and no packages or modules of this machine");
+        return Some("the script sees Python's standard library and the modules of its own folder that it imports, and no packages");
     }
     last.starts_with("FileNotFoundError: [Errno 44] ")
         .then_some("the script sees no files of this machine but those you grant: `capibara run --read FILE SCRIPT`")

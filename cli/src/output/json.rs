@@ -143,7 +143,7 @@ impl RunReport {
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
-            scan: Some(RunScan(outcome.scan.clone())),
+            scan: outcome.scan.was_made().then(|| RunScan(outcome.scan.clone())),
             determined: Some(outcome.determined),
             runtime: outcome.runtime.map(Into::into),
             ..Self::empty("completed", outcome.live)

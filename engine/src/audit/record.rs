@@ -201,7 +201,7 @@ impl Record {
 
     /// Takes over what the scan of a job came to.
     pub fn set_scan(&mut self, scan: &Scan) {
-        self.verdict = (!scan.texts.is_empty() || !scan.findings.is_empty()).then_some(scan.verdict);
+        self.verdict = (scan.was_made() || scan.verdict == Verdict::Deny).then_some(scan.verdict);
         self.findings = scan
             .findings
             .iter()

@@ -168,6 +168,11 @@ impl Machine<'_> {
 
     /// An attribute of a module, class or function of the library.
     pub(super) fn attribute_of_path(&mut self, path: &Rc<str>, name: &str, place: Place) -> Value {
+        if let Some(of_library) = self.exports.get(path, name) {
+            let of_library = names::canonical(of_library);
+            self.named(&of_library, place, Trigger::Named);
+            return Value::Path(of_library);
+        }
         match name {
             "__dict__" => {
                 if names::is_dangerous(path) {

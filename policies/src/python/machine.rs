@@ -17,6 +17,7 @@ use super::value::{Args, Value};
 use super::{Map, Set};
 use super::{fold, names};
 use crate::rules::{self, Rule, Trigger};
+use crate::scan::Exports;
 use crate::{NeedKind, Policy};
 
 /// The most elements of one container that are followed.
@@ -106,6 +107,7 @@ pub(super) struct Machine<'a> {
     pub(super) ast: Ast,
     pub(super) policy: &'a Policy,
     own_modules: &'a [String],
+    pub(super) exports: &'a Exports,
     scopes: Vec<Scope>,
     pub(super) heap: Vec<Heap>,
     closures: Vec<Closure>,
@@ -150,12 +152,20 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(ast: Ast, policy: &'a Policy, own_modules: &'a [String], fuel: u32, depth: u32) -> Self {
+    pub(super) fn new(
+        ast: Ast,
+        policy: &'a Policy,
+        own_modules: &'a [String],
+        exports: &'a Exports,
+        fuel: u32,
+        depth: u32,
+    ) -> Self {
         let module = Scope { kind: ScopeKind::Module, variables: Map::default(), parent: None };
         Self {
             ast,
             policy,
             own_modules,
+            exports,
             scopes: vec![module],
             heap: Vec::new(),
             closures: Vec::new(),
@@ -1050,7 +1060,9 @@ impl<'a> Machine<'a> {
                 (name, Value::Path(names::canonical(first)))
             }
         };
-        self.set(name, if own { Value::Unknown } else { value });
+        // What an own module hands on of the library is found through it.
+        let followed = !own || self.exports.has(&module.path);
+        self.set(name, if followed { value } else { Value::Unknown });
     }
 
     fn own(&self, path: &str) -> bool {
@@ -1088,9 +1100,24 @@ impl<'a> Machine<'a> {
             self.need(NeedKind::Module(module.to_owned()), place);
             for imported in names {
                 let name = imported.alias.unwrap_or_else(|| self.ast.names.intern(&imported.path));
-                self.set(name, Value::Unknown);
+                let inner = format!("{module}.{}", imported.path);
+                let value = match self.exports.get(module, &imported.path) {
+                    Some(path) => Value::Path(names::canonical(path)),
+                    None if self.exports.has(&inner) => Value::path(inner.trim_start_matches('.')),
+                    None => Value::Unknown,
+                };
+                if let Value::Path(path) = &value {
+                    self.named(&Rc::clone(path), imported.place, Trigger::Named);
+                }
+                self.set(name, value);
             }
             if names.is_empty() {
+                let exports = self.exports;
+                for (name, path) in exports.all(module) {
+                    let name = self.ast.names.intern(name);
+                    self.bound.insert(name);
+                    self.set(name, Value::Path(names::canonical(path)));
+                }
                 self.any_name = true;
             }
             return;

@@ -24,7 +24,7 @@ use tree_sitter::Node;
 
 use crate::Severity;
 use crate::rules;
-use crate::scan::{Collector, Parsed, Script, SourceLanguage};
+use crate::scan::{Collector, Exports, Parsed, Script, SourceLanguage};
 
 use ast::{Ast, Kind, Name, Place, Stmt};
 use lower::Lower;
@@ -47,15 +47,15 @@ const SHALLOW: usize = 100;
 const DEEP_STACK: usize = 256 << 20;
 
 /// Looks at a whole script.
-pub(crate) fn analyze(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>) {
+pub(crate) fn analyze(parsed: &Parsed<'_>, script: &Script<'_>, exports: &Exports, collector: &mut Collector<'_>) {
     if parsed.depth <= SHALLOW {
-        return look(parsed, script, collector);
+        return look(parsed, script, exports, collector);
     }
     let run = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("scan".into())
             .stack_size(DEEP_STACK)
-            .spawn_scoped(scope, || look(parsed, script, &mut *collector));
+            .spawn_scoped(scope, || look(parsed, script, exports, &mut *collector));
         thread.is_ok_and(|thread| thread.join().is_ok())
     });
     if !run {
@@ -63,7 +63,7 @@ pub(crate) fn analyze(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut 
     }
 }
 
-fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>) {
+fn look(parsed: &Parsed<'_>, script: &Script<'_>, exports: &Exports, collector: &mut Collector<'_>) {
     let mut ast = Ast::default();
     let root = parsed.tree.root_node();
     let mut lower = Lower::new(parsed.text, &mut ast, None);
@@ -73,12 +73,12 @@ fn look(parsed: &Parsed<'_>, script: &Script<'_>, collector: &mut Collector<'_>)
     syntax(root, &old, collector);
 
     let depth = u32::try_from(parsed.depth).unwrap_or(u32::MAX);
-    let mut machine = Machine::new(ast, collector.policy(), script.own_modules, FIRST_FUEL, depth);
+    let mut machine = Machine::new(ast, collector.policy(), script.own_modules, exports, FIRST_FUEL, depth);
     machine.bound.clone_from(&bound);
     machine.run(&module);
     if machine.exhausted && machine.sensitive {
         let ast = std::mem::take(&mut machine.ast);
-        machine = Machine::new(ast, collector.policy(), script.own_modules, SECOND_FUEL, depth);
+        machine = Machine::new(ast, collector.policy(), script.own_modules, exports, SECOND_FUEL, depth);
         machine.bound = bound;
         machine.run(&module);
     }

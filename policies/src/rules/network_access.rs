@@ -8,7 +8,7 @@ pub(crate) static RULE: Rule = Rule {
     title: "talking to the network",
     severity: Severity::Error,
     cwe: &[918],
-    advice: "grant the host in your policy, or pass the data on standard input",
+    advice: "there is no network in the sandbox; pass the data on standard input or with `--read`",
     page: include_str!("pages/network-access.md"),
     python: PYTHON,
     javascript: JAVASCRIPT,

@@ -4,6 +4,7 @@
 //! boundary is WebAssembly and the World.
 
 mod collector;
+mod exports;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod imports;
@@ -11,6 +12,7 @@ mod language;
 mod source;
 mod tree;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use imports::{Import, imports};
@@ -20,6 +22,7 @@ pub use source::{Refused, Source};
 pub(crate) use source::has_long_word;
 
 pub(crate) use collector::Collector;
+pub(crate) use exports::Exports;
 pub(crate) use tree::{Parsed, SyntaxNode};
 
 use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
@@ -28,8 +31,8 @@ use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
 pub const LARGEST_SOURCE: u64 = 1 << 20;
 /// The deepest nesting of syntax that is looked at.
 pub(crate) const DEEPEST_TREE: usize = 2_000;
-/// How long parsing may take.
-pub(crate) const PARSE_BUDGET: Duration = Duration::from_millis(500);
+/// How long parsing may compute: some five times what a source of the largest size takes.
+pub(crate) const PARSE_BUDGET: Duration = Duration::from_millis(900);
 /// The most findings one source can have; the rest is one finding that says so.
 pub(crate) const MOST_FINDINGS: usize = 1_000;
 
@@ -63,6 +66,7 @@ pub struct Report {
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     custom: CustomRules,
+    exports: Arc<Exports>,
 }
 
 impl Scanner {
@@ -76,6 +80,14 @@ impl Scanner {
     #[must_use]
     pub fn with_custom(mut self, rules: CustomRules) -> Self {
         self.custom = rules;
+        self
+    }
+
+    /// Tells it of the Python modules that come with a script, import name and bytes of each: what they hand on of the
+    /// library (`import os` in one, `from helper import os` in the script) is followed.
+    #[must_use]
+    pub fn with_modules<'a>(mut self, modules: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        self.exports = Arc::new(Exports::of(modules.into_iter()));
         self
     }
 
@@ -114,7 +126,7 @@ impl Scanner {
         match Parsed::parse(source) {
             Ok(parsed) => {
                 match source.language() {
-                    SourceLanguage::Python => crate::python::analyze(&parsed, script, collector),
+                    SourceLanguage::Python => crate::python::analyze(&parsed, script, &self.exports, collector),
                     SourceLanguage::JavaScript | SourceLanguage::TypeScript => {
                         crate::javascript::analyze(&parsed, script, collector);
                     }

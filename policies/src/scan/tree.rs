@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::Duration;
 
 use tree_sitter::{Language, ParseOptions, Parser, Tree};
 
@@ -47,9 +47,9 @@ impl<'a> Parsed<'a> {
             parser
                 .set_language(&grammar.language)
                 .map_err(|_| "the grammar of this language does not fit this parser")?;
-            let start = Instant::now();
+            let start = processor_time();
             let mut late = |_: &tree_sitter::ParseState| {
-                if start.elapsed() > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if processor_time().saturating_sub(start) > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             let bytes = text.as_bytes();
             let tree = parser.parse_with_options(
@@ -64,6 +64,12 @@ impl<'a> Parsed<'a> {
         let (nodes, depth) = nodes(&tree, text, grammar).ok_or("the source is nested too deeply to be looked at")?;
         Ok(Self { text, tree, nodes, depth })
     }
+}
+
+/// What this thread has computed so far. A loaded machine makes it no longer.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 thread_local! {
