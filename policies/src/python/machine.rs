@@ -30,6 +30,11 @@ const DEEPEST_CALL: u32 = 8;
 pub(super) const DEEPEST_CODE: u32 = 4;
 /// The most objects that are told apart.
 const MOST_OBJECTS: usize = 200_000;
+/// How many elements all containers may have together, in a script's order, before long ones are no longer kept: some
+/// 60 MiB. A script of nothing but `range(1000)` has 30 million.
+const MOST_HELD: usize = 2_000_000;
+/// The most elements of a container that is kept all the same, so that a decoy hides nothing.
+const FEW_ELEMENTS: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(super) struct Variable {
@@ -118,6 +123,8 @@ pub(super) struct Machine<'a> {
     queued: Set<(usize, usize)>,
     frames: Vec<Frame>,
     logs: Vec<Log>,
+    /// Elements of all containers so far.
+    held: usize,
     /// What names mean that nothing in the script binds.
     builtins: Map<Name, Option<Value>>,
     /// Steps left for work beyond one look at everything.
@@ -175,6 +182,7 @@ impl<'a> Machine<'a> {
             queued: Set::default(),
             frames: vec![Frame { scope: 0, returned: None, yielded: Vec::new() }],
             logs: Vec::new(),
+            held: 0,
             builtins: Map::default(),
             fuel,
             cost: Cell::new(0),
@@ -468,7 +476,13 @@ impl<'a> Machine<'a> {
     // Containers.
 
     pub(super) fn alloc(&mut self, object: Heap) -> Value {
-        if self.heap.len() >= MOST_OBJECTS {
+        let elements = match &object {
+            Heap::List(elements, _) => elements.len(),
+            Heap::Dict(pairs, _) => pairs.len() * 2,
+            Heap::Instance { .. } | Heap::Made(..) => 0,
+        };
+        self.held = self.held.saturating_add(elements);
+        if self.heap.len() >= MOST_OBJECTS || (self.held > MOST_HELD && elements > FEW_ELEMENTS) {
             return Value::Unknown;
         }
         self.heap.push(object);
