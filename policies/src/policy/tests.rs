@@ -348,6 +348,37 @@ fn an_entry_counts_through_its_last_day() {
 }
 
 #[test]
+fn what_has_expired_is_told_until_a_child_has_its_own_list() {
+    let base = "extends: moderate\nrules:\n  dynamic-code: {allow: [{match: x, reason: r, expires: 2026-11-27}]}\n  file-access: {allow: [{match: y, reason: q, expires: 2026-11-27}]}\n";
+    let told = |child: &str| {
+        let files = documents(&[("/p/base.yaml", base), ("/p/mine.yaml", &format!("extends: ./base.yaml\n{child}"))]);
+        let policy = files.policy("/p/mine.yaml").unwrap();
+        policy.expired.into_iter().map(|expired| expired.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), ["dynamic-code", "file-access"]);
+    assert_eq!(told("rules: {dynamic-code: {severity: error}}\n"), ["dynamic-code", "file-access"]);
+    assert_eq!(told("rules: {dynamic-code: {allow: []}}\n"), ["file-access"]);
+}
+
+#[test]
+fn presets_alone_have_the_names_of_presets() {
+    for (name, text) in PRESETS {
+        assert_eq!(Policy::parse(name, text).unwrap().name, name);
+        assert!(only_problem(Policy::parse("mine", text)).2.contains("is the name of a preset"), "{name}");
+        assert!(only_problem(Policy::parse("mine", &format!("name: {name}\nextends: strict\n"))).2.contains("preset"));
+    }
+    let policy = Policy::parse("mine", "extends: strict\n").unwrap();
+    assert_eq!((policy.name.as_str(), policy.description.as_str()), ("mine", ""));
+    match Policy::preset("modrate") {
+        Err(PolicyError::UnknownName { name, nearest, folder }) => {
+            assert_eq!((name.as_str(), nearest.as_deref(), folder), ("modrate", Some("moderate"), None));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(Policy::default(), preset("moderate"));
+}
+
+#[test]
 fn a_child_overrides_what_it_names_and_inherits_the_rest() {
     let base = "extends: moderate\nlimits: {memory: 256MiB, output: 1MiB}\nrules:\n  dynamic-code: {severity: error}\n  file-access: {severity: error}\n";
     let child = "extends: ./base.yaml\ndescription: the child\nlimits: {memory: 128MiB}\nrules: {file-access: {}}\n";
