@@ -3,7 +3,7 @@
 pub use crate::scan::fuzzing::scan;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arbitrary::Unstructured;
@@ -155,6 +155,10 @@ pub(crate) fn more(parent: &Policy, child: &Policy) -> Option<String> {
         }
     }
     for path in ["/d", "/d/x", "/d/x/y", "/d/x/y/z", "/e", "/e/x", "/x", "/", "/d/../e", "d", "/dd", "/data/x"] {
+        let shown = shows(child, path);
+        if shown.is_some() && shown != shows(parent, path) {
+            return Some(format!("at {path} is {shown:?}"));
+        }
         for write in [false, true] {
             if child.grants_path(path, write) && !parent.grants_path(path, write) {
                 return Some(format!("path {path} {write}"));
@@ -162,6 +166,14 @@ pub(crate) fn more(parent: &Policy, child: &Policy) -> Option<String> {
         }
     }
     child.grants.env.iter().find(|(name, value)| parent.grants.env.get(*name) != Some(*value)).map(|(n, _)| n.clone())
+}
+
+/// What of the host a policy shows at that absolute path, if anything: that of the grant with the longest place.
+fn shows(policy: &Policy, path: &str) -> Option<PathBuf> {
+    let grants = policy.grants.read.iter().chain(&policy.grants.write);
+    let below = grants.filter_map(|grant| Some((grant, Path::new(path).strip_prefix(grant.guest.as_deref()?).ok()?)));
+    let (grant, rest) = below.min_by_key(|(_, rest)| rest.as_os_str().len())?;
+    Some(if rest.as_os_str().is_empty() { grant.host.clone() } else { grant.host.join(rest) })
 }
 
 /// A whole document, a part of one, and whether the part is of the kind of which every refusal can be shown by asking.

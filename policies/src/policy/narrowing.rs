@@ -68,6 +68,11 @@ fn compared<'a>(grants: &'a Grants, real: &dyn Fn(&Path) -> PathBuf) -> Vec<Comp
     grants.read.iter().map(|grant| one(grant, false)).chain(grants.write.iter().map(|grant| one(grant, true))).collect()
 }
 
+/// The grant that decides at that place, as in [`grants_path`].
+fn innermost<'a, 'b>(grants: &'a [Compared<'b>], guest: &[&str]) -> Option<&'a Compared<'b>> {
+    grants.iter().filter(|grant| guest.starts_with(&grant.guest)).max_by_key(|grant| (grant.guest.len(), !grant.write))
+}
+
 /// What a grant of the child allows beyond the parent.
 pub(super) struct Excess {
     /// For writing.
@@ -92,20 +97,21 @@ pub(super) fn excess_files(
         let does = if grant.write { "writing" } else { "reading" };
         let place = || format!("/{}", grant.guest.join("/"));
         let covering = |p: &&Compared<'_>| (p.write || !grant.write) && grant.host.starts_with(&p.host);
-        if !parents.iter().any(|p| covering(&p) && p.host_of(&grant.guest).as_ref() == Some(&grant.host)) {
-            let hint = match parents.iter().find(covering) {
-                Some(p) => {
-                    let rest = grant.host.strip_prefix(&p.host).map(|rest| rest.display().to_string());
-                    let guest = names(&rest.unwrap_or_default())
-                        .iter()
-                        .fold(format!("/{}", p.guest.join("/")), |guest, name| {
-                            format!("{}/{name}", guest.trim_end_matches('/'))
-                        });
-                    format!(
-                        "`{parent_name}` shows it to the script at `{guest}`: write `{}:{guest}`",
-                        grant.host.display()
-                    )
-                }
+        // Whether the parent shows this host there: by its innermost grant, which hides what others have at that place.
+        let shows = |guest: &[&str]| {
+            innermost(&parents, guest).is_some_and(|p| covering(&p) && p.host_of(guest).as_ref() == Some(&grant.host))
+        };
+        if !shows(&grant.guest) {
+            let elsewhere = parents.iter().filter(covering).find_map(|p| {
+                let rest = grant.host.strip_prefix(&p.host).ok()?.to_str()?;
+                let guest: Vec<&str> = p.guest.iter().copied().chain(names(rest)).collect();
+                shows(&guest).then(|| format!("/{}", guest.join("/")))
+            });
+            let hint = match elsewhere {
+                Some(guest) => format!(
+                    "`{parent_name}` shows it to the script at `{guest}`: write `{}:{guest}`",
+                    grant.host.display()
+                ),
                 None => super::resolve::WIDEN_HINT.to_owned(),
             };
             let message =

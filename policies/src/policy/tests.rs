@@ -348,6 +348,37 @@ fn an_entry_counts_through_its_last_day() {
 }
 
 #[test]
+fn what_has_expired_is_told_until_a_child_has_its_own_list() {
+    let base = "extends: moderate\nrules:\n  dynamic-code: {allow: [{match: x, reason: r, expires: 2026-11-27}]}\n  file-access: {allow: [{match: y, reason: q, expires: 2026-11-27}]}\n";
+    let told = |child: &str| {
+        let files = documents(&[("/p/base.yaml", base), ("/p/mine.yaml", &format!("extends: ./base.yaml\n{child}"))]);
+        let policy = files.policy("/p/mine.yaml").unwrap();
+        policy.expired.into_iter().map(|expired| expired.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), ["dynamic-code", "file-access"]);
+    assert_eq!(told("rules: {dynamic-code: {severity: error}}\n"), ["dynamic-code", "file-access"]);
+    assert_eq!(told("rules: {dynamic-code: {allow: []}}\n"), ["file-access"]);
+}
+
+#[test]
+fn presets_alone_have_the_names_of_presets() {
+    for (name, text) in PRESETS {
+        assert_eq!(Policy::parse(name, text).unwrap().name, name);
+        assert!(only_problem(Policy::parse("mine", text)).2.contains("is the name of a preset"), "{name}");
+        assert!(only_problem(Policy::parse("mine", &format!("name: {name}\nextends: strict\n"))).2.contains("preset"));
+    }
+    let policy = Policy::parse("mine", "extends: strict\n").unwrap();
+    assert_eq!((policy.name.as_str(), policy.description.as_str()), ("mine", ""));
+    match Policy::preset("modrate") {
+        Err(PolicyError::UnknownName { name, nearest, folder }) => {
+            assert_eq!((name.as_str(), nearest.as_deref(), folder), ("modrate", Some("moderate"), None));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(Policy::default(), preset("moderate"));
+}
+
+#[test]
 fn a_child_overrides_what_it_names_and_inherits_the_rest() {
     let base = "extends: moderate\nlimits: {memory: 256MiB, output: 1MiB}\nrules:\n  dynamic-code: {severity: error}\n  file-access: {severity: error}\n";
     let child = "extends: ./base.yaml\ndescription: the child\nlimits: {memory: 128MiB}\nrules: {file-access: {}}\n";
@@ -420,11 +451,13 @@ fn grants_of_a_child_lie_within_those_of_its_parent() {
         ("{read: ['/h/rr:/rr'], write: []}", false),
         ("{read: ['/h/r/../s:/r'], write: []}", false),
         ("{write: ['/h/r:/r'], read: []}", false),
+        ("{write: ['/h/r/x:/r/x'], read: []}", false),
         ("{read: ['/h/w:/w'], write: []}", true),
         ("{read: ['/h/w/a:/w/a', '/h/w/keep:/w/keep'], write: []}", true),
         ("{write: ['/h/w/a:/w/a']}", true),
         // What the parent keeps from being written stays so.
         ("{write: ['/h/w/keep:/w/keep'], read: []}", false),
+        ("{write: ['/h/w/keep/x:/w/keep/x'], read: []}", false),
         ("{write: ['/h/w:/w'], read: []}", false),
         ("{write: ['/h/w:/w'], read: ['/h/w/keep:/w/keep']}", true),
     ];
@@ -463,6 +496,93 @@ fn grants_of_a_child_lie_within_those_of_its_parent() {
         hint("{read: ['/h/r/x'], write: []}")
     );
     assert_eq!(hint("{read: []}"), "keep `/h/w/keep:/w/keep` below `read`");
+}
+
+#[test]
+fn what_the_parent_puts_inside_of_a_grant_stays_there() {
+    let base =
+        "extends: moderate\nwiden: true\ngrants: {read: ['/h/a:/a', '/h/b:/a/in'], write: ['/h/w:/w', '/h/v:/w/in']}\n";
+    let base = policy(base).unwrap().to_yaml();
+    let rows: &[(&str, Result<(), (&str, &str)>)] = &[
+        ("{read: ['/h/a:/a', '/h/b:/a/in']}", Ok(())),
+        ("{read: ['/h/a/y:/a/y', '/h/b/z:/a/in/z']}", Ok(())),
+        ("{read: ['/h/b:/a/in']}", Ok(())),
+        // Without the inner one, other files would be seen at its place.
+        (
+            "{read: ['/h/a:/a'], write: []}",
+            Err((
+                "reading all of `/a` is more than `base` grants: `/a/in` inside of it is granted otherwise",
+                "keep `/h/b:/a/in` below `read`",
+            )),
+        ),
+        (
+            "{write: ['/h/w:/w']}",
+            Err((
+                "writing all of `/w` is more than `base` grants: `/w/in` inside of it is granted otherwise",
+                "keep `/h/v:/w/in` below `write`",
+            )),
+        ),
+        // Kept for reading is kept.
+        ("{read: ['/h/v:/w/in'], write: ['/h/w:/w']}", Ok(())),
+        // What the inner one hides of the outer one stays hidden.
+        (
+            "{read: ['/h/a/in:/a/in']}",
+            Err((
+                "reading `/h/a/in` at `/a/in` is more than `base` grants",
+                "say `widen: true` in this file if that is meant",
+            )),
+        ),
+        (
+            "{read: ['/h/a/in/x:/a/in/x']}",
+            Err((
+                "reading `/h/a/in/x` at `/a/in/x` is more than `base` grants",
+                "say `widen: true` in this file if that is meant",
+            )),
+        ),
+        (
+            "{read: [], write: ['/h/w/in/x:/w/in/x']}",
+            Err((
+                "writing `/h/w/in/x` at `/w/in/x` is more than `base` grants",
+                "say `widen: true` in this file if that is meant",
+            )),
+        ),
+        (
+            "{read: ['/h/c:/c']}",
+            Err((
+                "reading `/h/c` at `/c` is more than `base` grants",
+                "say `widen: true` in this file if that is meant",
+            )),
+        ),
+        (
+            "{read: [], write: ['/h/a:/a']}",
+            Err((
+                "writing `/h/a` at `/a` is more than `base` grants",
+                "say `widen: true` in this file if that is meant",
+            )),
+        ),
+        (
+            "{read: ['/h/a/x/y:/q']}",
+            Err((
+                "reading `/h/a/x/y` at `/q` is more than `base` grants",
+                "`base` shows it to the script at `/a/x/y`: write `/h/a/x/y:/a/x/y`",
+            )),
+        ),
+    ];
+    for (grants, expected) in rows {
+        let files = documents(&[
+            ("/p/base.yaml", &base.replace("name: mine", "name: base")),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {grants}\n")),
+        ]);
+        match (files.policy("/p/mine.yaml"), expected) {
+            (Ok(_), Ok(())) => {}
+            (result @ Err(_), Err((message, hint))) => {
+                let found = problems(result).remove(0);
+                assert_eq!((found.message.as_str(), found.hint.as_deref()), (*message, Some(*hint)), "{grants}");
+                assert_eq!(found.line, 2, "{grants}");
+            }
+            (result, _) => panic!("{grants}: {result:?}"),
+        }
+    }
 }
 
 #[test]
