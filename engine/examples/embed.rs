@@ -23,7 +23,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The scan of strict denies a loop without end; that of moderate does not. When it runs, it is still only a value.
     let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(Policy::preset("strict")?))?;
-    println!("{:?}: {}", outcome.status, outcome.scan.findings.iter().map(|it| &*it.message).collect::<Vec<_>>().join(", "));
+    println!(
+        "{:?}: {}",
+        outcome.status,
+        outcome.scan.findings.iter().map(|it| &*it.message).collect::<Vec<_>>().join(", ")
+    );
     let mut policy = Policy::preset("moderate")?;
     policy.limits.fuel = Some(10_000_000);
     let outcome = engine.run_blocking(Job::python("while True: pass").with_policy(policy))?;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy,
-    Script, Status, Stdin, Verdict, script_modules,
+    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
+    Status, Stdin, Verdict, script_modules,
 };
 use capibara_policies::{Audit, DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
@@ -502,7 +502,9 @@ fn uncaught_hint(exit_code: i32, last: &str) -> Option<&'static str> {
     }
     // Modules that cannot be there have a reason of their own behind the name.
     if last.starts_with("ModuleNotFoundError: No module named '") && last.ends_with('\'') {
-        return Some("the script sees Python's standard library and the modules of its own folder that it imports, and no packages");
+        return Some(
+            "the script sees Python's standard library and the modules of its own folder that it imports, and no packages",
+        );
     }
     last.starts_with("FileNotFoundError: [Errno 44] ")
         .then_some("the script sees no files of this machine but those you grant: `capibara run --read FILE SCRIPT`")

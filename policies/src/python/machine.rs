@@ -791,7 +791,8 @@ impl<'a> Machine<'a> {
 
     fn for_loop(&mut self, target: ExprId, iterable: ExprId, body: &[Stmt]) -> Flow {
         let source = self.eval(iterable);
-        let known = self.elements(&source).filter(|elements| elements.len() <= LONGEST_LOOP);
+        let known = if self.fuel > 0 { self.elements(&source) } else { None };
+        let known = known.filter(|elements| elements.len() <= LONGEST_LOOP);
         if let Some(elements) = known
             && !elements.is_empty()
             && self.fuel > 0
@@ -1804,7 +1805,9 @@ impl<'a> Machine<'a> {
             },
             Some((Clause::For(target, source), rest)) => {
                 let source = self.eval(*source);
-                let known = self.elements(&source).filter(|elements| elements.len() <= LONGEST_LOOP);
+                let looks = self.fuel > 0;
+                let known = if looks { self.elements(&source) } else { None };
+                let known = known.filter(|elements| elements.len() <= LONGEST_LOOP);
                 if let Some(elements) = known.filter(|elements| !elements.is_empty())
                     && self.fuel > 0
                 {

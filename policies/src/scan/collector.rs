@@ -213,7 +213,7 @@ mod tests {
         }
         let found = report(&moderate, "x", |c| c.report_at_start(rule("oversized-source"), "m"));
         assert_eq!(found.findings[0].span, span(1, 1, 1, 1));
-        let found = report(&moderate, "x", |c| c.unprovable(0..1, "why"));
+        let found = report(&moderate, "x", |c| c.report(rule("unprovable"), 0..1, "why"));
         assert_eq!((found.findings[0].rule.as_ref(), found.findings[0].message.as_str()), ("unprovable", "why"));
         // The worst counts, wherever it stands.
         let found = report(&moderate, "xy", |c| {

@@ -49,7 +49,11 @@ impl<'a> Parsed<'a> {
                 .map_err(|_| "the grammar of this language does not fit this parser")?;
             let start = processor_time();
             let mut late = |_: &tree_sitter::ParseState| {
-                if processor_time().saturating_sub(start) > PARSE_BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if processor_time().saturating_sub(start) > PARSE_BUDGET {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             };
             let bytes = text.as_bytes();
             let tree = parser.parse_with_options(
