@@ -503,7 +503,9 @@ fn what_the_parent_puts_inside_of_a_grant_stays_there() {
     let base =
         "extends: moderate\nwiden: true\ngrants: {read: ['/h/a:/a', '/h/b:/a/in'], write: ['/h/w:/w', '/h/v:/w/in']}\n";
     let base = policy(base).unwrap().to_yaml();
-    let rows: &[(&str, Result<(), (&str, &str)>)] = &[
+    /// Grants of the child; what is said about them, and the hint.
+    type Row<'a> = (&'a str, Result<(), (&'a str, &'a str)>);
+    let rows: &[Row<'_>] = &[
         ("{read: ['/h/a:/a', '/h/b:/a/in']}", Ok(())),
         ("{read: ['/h/a/y:/a/y', '/h/b/z:/a/in/z']}", Ok(())),
         ("{read: ['/h/b:/a/in']}", Ok(())),
@@ -824,6 +826,9 @@ fn the_folder_of_policies_never_depends_on_where_one_stands() {
         assert_eq!(folder(variables).as_deref(), expected.map(Path::new), "{variables:?}");
     }
     assert_eq!(PolicyFolders::from_environment().ceiling, Path::new("/etc/capibara/ceiling.yaml"));
+    // Variables that are empty are not set.
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    assert_eq!(PolicyFolders::from_environment(), PolicyFolders::from_variables(set));
 }
 
 #[test]
