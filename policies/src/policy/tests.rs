@@ -588,6 +588,25 @@ fn what_the_parent_puts_inside_of_a_grant_stays_there() {
 }
 
 #[test]
+fn an_inner_grant_is_kept_at_its_place_and_not_at_another() {
+    let base = "extends: moderate\nwiden: true\ngrants: {read: ['/h/a:/a', '/h/b:/a/in', '/h/b:/q']}\n";
+    let base = policy(base).unwrap().to_yaml();
+    for (grants, fits) in [
+        ("['/h/a:/a', '/h/b:/a/in', '/h/b:/q']", true),
+        ("['/h/a:/a', '/h/b:/a/in']", true),
+        ("['/h/b:/q']", true),
+        ("['/h/a:/a', '/h/b:/q']", false),
+    ] {
+        let files = documents(&[
+            ("/p/base.yaml", &base),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {{read: {grants}}}\n")),
+        ]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), fits, "{grants}: {result:?}");
+    }
+}
+
+#[test]
 fn a_grant_says_which_paths_of_the_script_it_covers() {
     let policy = policy("extends: moderate\nwiden: true\ngrants:\n  read: [data, '/h/all:/w/keep', {host: ~/notes, guest: /home/script/notes}]\n  write: ['../out:/w']\n").unwrap();
     let hosts: Vec<&Path> = policy.grants.read.iter().chain(&policy.grants.write).map(|g| g.host.as_path()).collect();
