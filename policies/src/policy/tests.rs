@@ -432,6 +432,9 @@ fn widening_is_refused_with_its_place() {
         assert_eq!(kind, ProblemKind::Widens);
         assert!(hint.contains("named on the command line"), "{hint}");
     }
+    // Each grant at its own place.
+    let grants = problems(policy("extends: strict\ngrants: {read: [a, b], write: [c, d]}\n"));
+    assert_eq!(grants.iter().map(|problem| problem.column).collect::<Vec<_>>(), [17, 20, 32, 35]);
     // All of it is told at once, in order.
     let all = problems(policy("extends: strict\nlive: true\nlimits:\n  memory: 1GiB\n  files: 1\n  output: 1GiB\n"));
     assert_eq!(all.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 4, 6]);
