@@ -432,6 +432,9 @@ fn widening_is_refused_with_its_place() {
         assert_eq!(kind, ProblemKind::Widens);
         assert!(hint.contains("named on the command line"), "{hint}");
     }
+    // Each grant at its own place.
+    let grants = problems(policy("extends: strict\ngrants: {read: [a, b], write: [c, d]}\n"));
+    assert_eq!(grants.iter().map(|problem| problem.column).collect::<Vec<_>>(), [17, 20, 32, 35]);
     // All of it is told at once, in order.
     let all = problems(policy("extends: strict\nlive: true\nlimits:\n  memory: 1GiB\n  files: 1\n  output: 1GiB\n"));
     assert_eq!(all.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 4, 6]);
@@ -503,7 +506,9 @@ fn what_the_parent_puts_inside_of_a_grant_stays_there() {
     let base =
         "extends: moderate\nwiden: true\ngrants: {read: ['/h/a:/a', '/h/b:/a/in'], write: ['/h/w:/w', '/h/v:/w/in']}\n";
     let base = policy(base).unwrap().to_yaml();
-    let rows: &[(&str, Result<(), (&str, &str)>)] = &[
+    /// Grants of the child; what is said about them, and the hint.
+    type Row<'a> = (&'a str, Result<(), (&'a str, &'a str)>);
+    let rows: &[Row<'_>] = &[
         ("{read: ['/h/a:/a', '/h/b:/a/in']}", Ok(())),
         ("{read: ['/h/a/y:/a/y', '/h/b/z:/a/in/z']}", Ok(())),
         ("{read: ['/h/b:/a/in']}", Ok(())),
@@ -582,6 +587,25 @@ fn what_the_parent_puts_inside_of_a_grant_stays_there() {
             }
             (result, _) => panic!("{grants}: {result:?}"),
         }
+    }
+}
+
+#[test]
+fn an_inner_grant_is_kept_at_its_place_and_not_at_another() {
+    let base = "extends: moderate\nwiden: true\ngrants: {read: ['/h/a:/a', '/h/b:/a/in', '/h/b:/q']}\n";
+    let base = policy(base).unwrap().to_yaml();
+    for (grants, fits) in [
+        ("['/h/a:/a', '/h/b:/a/in', '/h/b:/q']", true),
+        ("['/h/a:/a', '/h/b:/a/in']", true),
+        ("['/h/b:/q']", true),
+        ("['/h/a:/a', '/h/b:/q']", false),
+    ] {
+        let files = documents(&[
+            ("/p/base.yaml", &base),
+            ("/p/mine.yaml", &format!("extends: ./base.yaml\ngrants: {{read: {grants}}}\n")),
+        ]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), fits, "{grants}: {result:?}");
     }
 }
 
@@ -824,6 +848,9 @@ fn the_folder_of_policies_never_depends_on_where_one_stands() {
         assert_eq!(folder(variables).as_deref(), expected.map(Path::new), "{variables:?}");
     }
     assert_eq!(PolicyFolders::from_environment().ceiling, Path::new("/etc/capibara/ceiling.yaml"));
+    // Variables that are empty are not set.
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    assert_eq!(PolicyFolders::from_environment(), PolicyFolders::from_variables(set));
 }
 
 #[test]

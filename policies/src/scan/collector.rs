@@ -227,6 +227,12 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_is_that_of_the_scan() {
+        let policy = Policy::preset("strict").unwrap();
+        assert_eq!(Collector::new("a.py", &policy).policy(), &policy);
+    }
+
+    #[test]
     fn allow_lists_see_the_line_of_the_finding_alone() {
         let allowing = policy(
             "extends: strict\nwiden: true\nrules: {dynamic-code: {allow: [{regex: '^ok eval$', reason: because}]}}\n",
