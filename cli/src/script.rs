@@ -349,7 +349,10 @@ mod tests {
         File::create(&path).unwrap().set_len(LARGEST_SCRIPT + 1).unwrap();
         assert_eq!(row(&path).0, "script-too-large");
         let good = from_file(&write(b"good.py", b"x")).unwrap();
-        assert_eq!(good, file("good.py", b"x"));
+        let place = good.place.clone().unwrap();
+        assert_eq!(place.path, dir.join("good.py").display().to_string());
+        assert_eq!(place.folder, std::fs::canonicalize(&dir).unwrap());
+        assert_eq!(Found { place: None, ..good }, file("good.py", b"x"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -113,8 +113,9 @@ impl Gathering<'_> {
         let mut parts: Vec<String> = match import.level {
             0 => Vec::new(),
             level => match package.len().checked_sub(level - 1) {
-                Some(kept) => package.get(..kept).unwrap_or_default().to_vec(),
-                None => return Ok(()),
+                // Above the outermost package there is nothing to import from.
+                Some(kept) if kept > 0 => package.get(..kept).unwrap_or_default().to_vec(),
+                Some(_) | None => return Ok(()),
             },
         };
         parts.extend(import.module.iter().cloned());

@@ -174,7 +174,7 @@ fn an_uncaught_error_that_comes_of_isolation_is_explained() {
     ];
     for words in quiet {
         let ran = sandbox.run(words);
-        assert!(!ran.stderr.contains("capibara: "), "{words:?}: {ran:?}");
+        assert!(!ran.stderr.contains("capibara: hint: "), "{words:?}: {ran:?}");
     }
 }
 
@@ -349,7 +349,7 @@ fn signals_cancel_the_run() {
         assert!(sent.unwrap().success());
         let ran = capibara_tests::finish(child.wait_with_output().unwrap());
         assert_eq!(ran.code, Some(code), "{ran:?}");
-        assert_eq!(ran.stderr, format!("capibara: canceled by {name}\n"));
+        assert!(ran.stderr.ends_with(&format!("capibara: canceled by {name}\n")), "{ran:?}");
     }
 }
 
@@ -403,7 +403,8 @@ fn json_is_schema_1() {
         (&pinned["epoch"], &pinned["seed"], &pinned["determined"]),
         (&"2026-01-31T12:00:00Z".into(), &"7".into(), &true.into())
     );
-    assert_eq!((&pinned["scan"], &pinned["receipt"], &pinned["cached"]), (&().into(), &().into(), &false.into()));
+    assert_eq!((&pinned["receipt"], &pinned["cached"]), (&().into(), &false.into()));
+    assert_eq!(pinned["scan"], serde_json::json!({"verdict": "allow", "findings": []}));
 }
 
 /// Runs these words on a terminal and gives back what the terminal got. `script(1)` makes the terminal: the crates that
@@ -463,7 +464,7 @@ fn a_terminal_gets_nothing_it_would_obey_but_colors() {
     // The cursor cannot be put over our verdict, nor a path of the caller's turn the line around.
     let _ = tricks("print('\\x1b[1A\\x1b[2K', end='', flush=True)\nwhile True: pass");
     let shown = on_terminal(&sandbox, &["run", "--fuel", "50M", "tricks.py"]);
-    assert!(shown.starts_with("\\x1b[1A\\x1b[2K\ncapibara: stopped by limit fuel: allowed 50_000_000, "), "{shown:?}");
+    assert!(shown.contains("\n\\x1b[1A\\x1b[2K\ncapibara: stopped by limit fuel: allowed 50_000_000, "), "{shown:?}");
     let shown = on_terminal(&sandbox, &["run", "\u{1b}[2A\r/\u{202e}yp.py"]);
     assert!(shown.starts_with("capibara: error: there is no script `\\x1b[2A\\r/\\u{202e}yp.py`\n"), "{shown:?}");
     let name = "\u{202e}x.py";

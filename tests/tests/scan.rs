@@ -112,7 +112,7 @@ fn code_and_standard_input_are_scanned_too() {
     // A module of the standard library is ours and not scanned, a WebAssembly program has no source.
     let ran = sandbox.run(&["run", "--format", "json", "--policy", "strict", "-m", "this"]);
     let report = valid(&ran, "run.v1.json");
-    assert_eq!((ran.code, rules(&report["scan"]).len()), (Some(0), 0), "{ran:?}");
+    assert_eq!((ran.code, report["scan"].is_null()), (Some(0), true), "{ran:?}");
 }
 
 #[test]

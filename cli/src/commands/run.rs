@@ -54,7 +54,7 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
 
-    /// What it may do: strict, moderate (default), permissive, or yours
+    /// strict, moderate (default), permissive or yours
     ///
     /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB

@@ -31,18 +31,18 @@ use crate::output::{self, json, text::Console};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 nothing is denied, 1 something is, 125 it could not be done")]
 pub(crate) struct ScanArguments {
-    /// Scripts and folders to scan, or - for standard input
+    /// Scripts and folders, or - for standard input
     #[arg(value_name = "PATH", required_unless_present = "explain")]
     paths: Vec<OsString>,
 
-    /// Policy to scan against: strict, moderate or permissive
+    /// strict, moderate (default), permissive or yours
     ///
     /// A preset, the name of a policy of yours, or the path of a policy file (with a `/` in it). Default: moderate.
     /// Example: `--policy strict`
     #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = super::policy::parser())]
     policy: Policy,
 
-    /// Rules of your own beside those that ship (repeatable)
+    /// Rules of your own, too (repeatable)
     ///
     /// A YAML file of rules; `capibara policy test FILE` tries them. Example: `--rules team-rules.yaml`
     #[arg(long, value_name = "FILE")]

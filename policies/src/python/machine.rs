@@ -672,7 +672,7 @@ impl<'a> Machine<'a> {
             }
             StmtKind::While(test, body, other) => {
                 if let Some(place) = self.facts.endless_loop(self, *test, body, stmt.place) {
-                    self.report(rules::resource_bomb, place, "a loop that only makes something larger, without end");
+                    self.report(rules::resource_bomb, place, "a loop without an end");
                 }
                 self.repeat(*test, body);
                 self.branch(|machine| machine.block(other));
