@@ -95,7 +95,8 @@ fn verdict(row: &Row, policy: &Policy) -> (Verdict, Duration, Vec<String>) {
 
 fn judge<'a>(row: &'a Row, preset: &str, policy: &Policy) -> Judged<'a> {
     let (verdict, took, findings) = verdict(row, policy);
-    assert!(took < Duration::from_secs(1), "{}: {took:?}", row.id);
+    // No timed test: this is only to notice what would never end.
+    assert!(took < Duration::from_secs(30), "{}: {took:?}", row.id);
     let expect = row.expect[preset].as_str();
     let right = match expect {
         "block" => Some(verdict == Verdict::Deny),

@@ -31,8 +31,8 @@ use crate::{CustomRules, Finding, Need, Policy, Verdict, rules};
 pub const LARGEST_SOURCE: u64 = 1 << 20;
 /// The deepest nesting of syntax that is looked at.
 pub(crate) const DEEPEST_TREE: usize = 2_000;
-/// How long parsing may compute: some five times what a source of the largest size takes.
-pub(crate) const PARSE_BUDGET: Duration = Duration::from_millis(900);
+/// How long parsing may compute: nearly twice what an ordinary source of the largest size takes.
+pub(crate) const PARSE_BUDGET: Duration = Duration::from_millis(700);
 /// The most findings one source can have; the rest is one finding that says so.
 pub(crate) const MOST_FINDINGS: usize = 1_000;
 
