@@ -16,9 +16,11 @@ use crate::language::Language;
 use crate::modules::ScriptModule;
 use crate::outcome::Divergence;
 
-/// The most scans that are kept, and the most bytes of source in them.
+/// The most scans that are kept, and the most bytes of memory they take together, nearly.
 const MOST_KEPT: usize = 256;
-const MOST_KEPT_BYTES: usize = 16 << 20;
+const MOST_KEPT_BYTES: usize = 4 << 20;
+/// What a finding or need takes with its texts, nearly.
+const ITEM_BYTES: usize = 400;
 
 /// What the scan of a job came to.
 #[derive(Debug)]
@@ -137,8 +139,10 @@ impl Scan {
         self.made
     }
 
-    fn source_bytes(&self) -> usize {
-        self.texts.iter().map(|(_, text)| text.len()).sum()
+    /// Memory it takes, nearly: each text is there as a script, too.
+    fn bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().map(|(path, text)| path.len() + 2 * text.len()).sum();
+        texts + ITEM_BYTES * (self.findings.len() + self.needs.len() + 1)
     }
 }
 
@@ -218,13 +222,13 @@ impl Scans {
 
 impl Kept {
     fn keep(&mut self, digest: [u8; 32], scan: Arc<Scan>) {
-        let bytes = scan.source_bytes();
+        let bytes = scan.bytes();
         if bytes > MOST_KEPT_BYTES || self.by_digest.contains_key(&digest) {
             return;
         }
         while self.order.len() >= MOST_KEPT || self.bytes + bytes > MOST_KEPT_BYTES {
             let Some(oldest) = self.order.pop_front() else { break };
-            let gone = self.by_digest.remove(&oldest).map_or(0, |scan| scan.source_bytes());
+            let gone = self.by_digest.remove(&oldest).map_or(0, |scan| scan.bytes());
             self.bytes = self.bytes.saturating_sub(gone);
         }
         self.bytes += bytes;
