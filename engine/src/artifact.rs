@@ -277,7 +277,7 @@ fn digest(file: &mut File) -> io::Result<String> {
 }
 
 /// Whether only this user and root can change what `meta` describes.
-fn trusted(meta: &fs::Metadata) -> Result<(), String> {
+pub(crate) fn trusted(meta: &fs::Metadata) -> Result<(), String> {
     let user = os::effective_user();
     if meta.uid() != user && meta.uid() != 0 {
         return Err(format!("it belongs to user {} and not to user {user} or root", meta.uid()));

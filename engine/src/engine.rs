@@ -20,6 +20,7 @@ use crate::language::Language;
 use crate::outcome::{Outcome, RuntimeId};
 use crate::programs::Programs;
 use crate::recipe::Steps;
+use crate::reports::KeptReports;
 use crate::scan::{Scan, Scans};
 use crate::timer::Timer;
 
@@ -157,6 +158,7 @@ impl Engine {
             Some(cache) => Folders { cache: cache.clone() },
             None => Folders::from_env()?,
         };
+        let scans = Scans::new(KeptReports::new(&folders.cache));
         let space = Space::new(config.verify_memory, !config.single_run);
         Ok(Self(Arc::new(Shared {
             config,
@@ -165,7 +167,7 @@ impl Engine {
             timer: Arc::new(Timer::new()),
             guests: Mutex::default(),
             programs: Programs::default(),
-            scans: Scans::default(),
+            scans,
         })))
     }
 

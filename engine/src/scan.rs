@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capibara_policies::{
-    FileGrant, Finding, Need, NeedKind, Policy, ScanMode, Scanner, Script as Scanned, Source, SourceLanguage, Verdict,
+    FileGrant, Finding, Need, NeedKind, Policy, Report, ScanMode, Scanner, Script as Scanned, Source, SourceLanguage,
+    Verdict,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -14,13 +16,19 @@ use crate::grant::{Access, Grant};
 use crate::job::{Job, Script};
 use crate::language::Language;
 use crate::modules::ScriptModule;
+use crate::os;
 use crate::outcome::Divergence;
+use crate::reports::KeptReports;
 
 /// The most scans that are kept, and the most bytes of memory they take together, nearly.
 const MOST_KEPT: usize = 256;
 const MOST_KEPT_BYTES: usize = 4 << 20;
 /// What a finding or need takes with its texts, nearly.
 const ITEM_BYTES: usize = 400;
+/// The most policies whose digests are kept.
+const MOST_POLICIES: usize = 8;
+/// So many bytes of sources are scanned (25 ms of computing) before freed memory is given back to the system.
+const GIVE_BACK_AFTER: usize = 64 << 10;
 
 /// What the scan of a job came to.
 #[derive(Debug)]
@@ -45,7 +53,7 @@ pub struct Scan {
 
 impl Scan {
     /// Scans a job against its policy. WebAssembly programs and modules of the standard library (`-m`) are not scanned.
-    pub(crate) fn of(job: &Job) -> Self {
+    fn of(job: &Job, reports: &KeptReports) -> Self {
         let mut scan = Self {
             verdict: Verdict::Allow,
             findings: Vec::new(),
@@ -64,50 +72,40 @@ impl Scan {
             job.modules.iter().filter_map(|it| Some((it.import_name()?, it.source.clone()))).collect();
         let scanner = Scanner::new().with_modules(modules.iter().map(|(name, source)| (name.as_str(), &**source)));
         let policy = effective(job);
-        match &job.script {
+        let sha256 = policy.sha256();
+        let mut scan_source = |path: &str, bytes: &[u8]| {
+            let script = Scanned { path, bytes, language: Some(language), own_modules: &own };
+            let (report, source) = reports.scan(&scanner, &script, &policy, &sha256);
+            scan.add(path, report, source.or_else(|| Source::decode(bytes, language).ok()))
+        };
+        let script = match &job.script {
             Script::File { name, source } => {
-                if let Some(text) = scan.source(&scanner, &path, source, language, &own, &policy) {
-                    scan.script = Script::File { name: name.clone(), source: bytes(&text) };
-                }
+                scan_source(&path, source).map(|text| Script::File { name: name.clone(), source: bytes(&text) })
             }
-            Script::Code(code) => {
-                if let Some(text) = scan.source(&scanner, &path, code.as_bytes(), language, &own, &policy) {
-                    scan.script = Script::Code(text.to_string());
-                }
-            }
+            Script::Code(code) => scan_source(&path, code.as_bytes()).map(|text| Script::Code(text.to_string())),
             Script::StandardInput(code) => {
-                if let Some(text) = scan.source(&scanner, &path, code.as_bytes(), language, &own, &policy) {
-                    scan.script = Script::StandardInput(text.to_string());
-                }
+                scan_source(&path, code.as_bytes()).map(|text| Script::StandardInput(text.to_string()))
             }
-            Script::Module(_) => {}
-        }
+            Script::Module(_) => None,
+        };
         let folder = path.rfind('/').map_or("", |at| path.get(..=at).unwrap_or_default()).to_owned();
-        for (index, module) in job.modules.iter().enumerate() {
-            let path = format!("{folder}{}", module.path);
-            let text = scan.source(&scanner, &path, &module.source, language, &own, &policy);
-            if let (Some(text), Some(module)) = (text, scan.modules.get_mut(index)) {
+        let texts: Vec<Option<Arc<str>>> =
+            job.modules.iter().map(|it| scan_source(&format!("{folder}{}", it.path), &it.source)).collect();
+        scan.script = script.unwrap_or(scan.script);
+        for (module, text) in scan.modules.iter_mut().zip(texts) {
+            if let Some(text) = text {
                 module.source = bytes(&text);
             }
         }
         scan
     }
 
-    /// Scans one source; gives back the text that was scanned, unless the bytes are none.
-    fn source(
-        &mut self,
-        scanner: &Scanner,
-        path: &str,
-        bytes: &[u8],
-        language: SourceLanguage,
-        own_modules: &[String],
-        policy: &Policy,
-    ) -> Option<Arc<str>> {
-        let report = scanner.scan(&Scanned { path, bytes, language: Some(language), own_modules }, policy);
+    /// Adds what was said of one source; gives back the text that was scanned.
+    fn add(&mut self, path: &str, report: Report, source: Option<Source>) -> Option<Arc<str>> {
         self.verdict = self.verdict.max(report.verdict);
         self.findings.extend(report.findings);
         self.needs.extend(report.needs);
-        let text: Arc<str> = Source::decode(bytes, language).ok()?.into_text().into();
+        let text: Arc<str> = source?.into_text().into();
         self.texts.push((path.to_owned(), text.clone()));
         Some(text)
     }
@@ -156,9 +154,8 @@ fn covers(need: Option<&str>, path: &str) -> bool {
 
 /// The policy of a job, which knows of what the job grants beside it.
 fn effective(job: &Job) -> Cow<'_, Policy> {
-    let granted = Grant::of_policy(&job.policy);
     let mut policy = Cow::Borrowed(&*job.policy);
-    for grant in job.grants.iter().filter(|grant| !granted.contains(grant)) {
+    for grant in grants_beside(job) {
         let file = FileGrant { host: grant.host.clone(), guest: grant.guest.clone() };
         let grants = &mut policy.to_mut().grants;
         match grant.access {
@@ -167,6 +164,12 @@ fn effective(job: &Job) -> Cow<'_, Policy> {
         }
     }
     policy
+}
+
+/// What a job grants beside its policy.
+fn grants_beside(job: &Job) -> impl Iterator<Item = &Grant> {
+    let granted = if job.grants.is_empty() { Vec::new() } else { Grant::of_policy(&job.policy) };
+    job.grants.iter().filter(move |grant| !granted.contains(grant))
 }
 
 fn bytes(text: &str) -> Arc<[u8]> {
@@ -192,8 +195,14 @@ fn shown_path(job: &Job) -> String {
 }
 
 /// Scans that were made, by digest of sources and policy: the same script is not scanned twice.
-#[derive(Default)]
-pub(crate) struct Scans(Mutex<Kept>);
+pub(crate) struct Scans {
+    reports: KeptReports,
+    kept: Mutex<Kept>,
+    /// The policies seen last, with the digest of each, the last one at the end.
+    policies: Mutex<Vec<(Arc<Policy>, String)>>,
+    /// Bytes of sources scanned since memory was last given back.
+    scanned: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -204,19 +213,48 @@ struct Kept {
 }
 
 impl Scans {
+    pub(crate) fn new(reports: KeptReports) -> Self {
+        Self { reports, kept: Mutex::default(), policies: Mutex::default(), scanned: AtomicUsize::new(0) }
+    }
+
     /// The scan of that job.
     pub(crate) fn get(&self, job: &Job) -> Arc<Scan> {
-        let digest = digest(job);
-        if let Some(scan) = self.lock().by_digest.get(&digest) {
+        let digest = digest(job, &self.policy_digest(&job.policy));
+        if let Some(scan) = self.kept().by_digest.get(&digest) {
             return scan.clone();
         }
-        let scan = Arc::new(Scan::of(job));
-        self.lock().keep(digest, scan.clone());
+        let scan = Arc::new(Scan::of(job, &self.reports));
+        self.kept().keep(digest, scan.clone());
+        self.give_back(&scan);
         scan
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// [`Policy::sha256`], which is worked out once for each policy: it takes longer than starting a small script.
+    fn policy_digest(&self, policy: &Arc<Policy>) -> String {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, digest)) = policies.iter().rev().find(|(known, _)| Arc::ptr_eq(known, policy)) {
+            return digest.clone();
+        }
+        if policies.len() >= MOST_POLICIES {
+            policies.remove(0);
+        }
+        let digest = policy.sha256();
+        policies.push((policy.clone(), digest.clone()));
+        digest
+    }
+
+    /// Syntax trees are large, and freed below scans that are kept: without this, the allocator would hold on to the most
+    /// that ever was in use.
+    fn give_back(&self, scan: &Scan) {
+        let bytes: usize = scan.texts.iter().map(|(_, text)| text.len()).sum();
+        if self.scanned.fetch_add(bytes, Ordering::Relaxed) + bytes >= GIVE_BACK_AFTER {
+            self.scanned.store(0, Ordering::Relaxed);
+            os::give_back_freed_memory();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -244,22 +282,26 @@ impl fmt::Debug for Scans {
 }
 
 /// Everything a scan depends on.
-fn digest(job: &Job) -> [u8; 32] {
+fn digest(job: &Job, policy_sha256: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    field(effective(job).sha256().as_bytes());
+    field(policy_sha256.as_bytes());
+    for grant in grants_beside(job) {
+        field(format!("{grant:?}").as_bytes());
+    }
     field(job.language.name().as_bytes());
     field(shown_path(job).as_bytes());
-    let (kind, source): (&[u8], &[u8]) = match &job.script {
-        Script::File { source, .. } => (b"file", source),
-        Script::Code(code) => (b"code", code.as_bytes()),
-        Script::StandardInput(code) => (b"stdin", code.as_bytes()),
-        Script::Module(name) => (b"module", name.as_bytes()),
+    let [kind, name, source]: [&[u8]; 3] = match &job.script {
+        Script::File { name, source } => [b"file", name.as_bytes(), source],
+        Script::Code(code) => [b"code", b"", code.as_bytes()],
+        Script::StandardInput(code) => [b"stdin", b"", code.as_bytes()],
+        Script::Module(name) => [b"module", name.as_bytes(), b""],
     };
     field(kind);
+    field(name);
     field(source);
     for module in &job.modules {
         field(module.path.as_bytes());

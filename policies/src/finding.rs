@@ -67,7 +67,7 @@ impl fmt::Display for Verdict {
 }
 
 /// A place in a source: lines and columns from 1, columns in characters (Unicode scalar values), the end exclusive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// Line of the first character.
     pub line: u32,
@@ -80,7 +80,7 @@ pub struct Span {
 }
 
 /// One thing a scan found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Id of the rule, in kebab-case, permanent.
     pub rule: Cow<'static, str>,
@@ -101,7 +101,7 @@ pub struct Finding {
 }
 
 /// Something outside the script that it needs to do its work, with the place that shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     /// What.
     pub kind: NeedKind,
@@ -113,7 +113,8 @@ pub struct Need {
 
 /// What a script can need. Names are as they stand in the source, after folding of constants; `None` where the scan
 /// cannot tell.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NeedKind {
     /// A file or folder to read.
     Read(Option<String>),

@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use capibara::{Job, Policy, ScriptModule, Status, Verdict};
+use capibara::{Grant, Job, Policy, ScriptModule, Status, Verdict};
 use capibara_tests::{Ran, Sandbox, engine, finish, repository};
 use serde_json::{Value, json};
 
@@ -708,6 +708,7 @@ fn every_run_leaves_one_record() {
     let sandbox = sandbox();
     let _ = sandbox.file("hostile.py", "import os\nos.system('id')\n");
     let _ = sandbox.file("warned.py", "if 0: open('/data/x')\nprint(1)\n");
+    let _ = sandbox.file("notes.txt", "print(1)\n");
     let rows: &[(&[&str], i32, &str, &str, &str)] = &[
         (&["run", "-c", "print(1)"], 0, "completed", "allow", "moderate"),
         (&["run", "-c", "raise SystemExit(3)"], 3, "completed", "allow", "moderate"),
@@ -716,6 +717,8 @@ fn every_run_leaves_one_record() {
         (&["run", "--policy", "strict", "warned.py"], 126, "denied", "deny", "strict"),
         (&["run", "--timeout", "200ms", "-c", "while True: pass"], 124, "limit", "warn", "moderate"),
         (&["run", "--format", "json", "-c", "print(2)"], 0, "completed", "allow", "moderate"),
+        // Nobody knows its language.
+        (&["run", "notes.txt"], 126, "denied", "deny", "moderate"),
         // The grant is not there: it could not be run.
         (&["run", "--read", "missing", "-c", "print(1)"], 125, "error", "allow", "moderate"),
     ];
@@ -743,7 +746,7 @@ fn every_run_leaves_one_record() {
     }
     let ran = sandbox.run(&["audit", "verify"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.starts_with("whole: records 1 to 8 in 1 file\n"), "{ran:?}");
+    assert!(ran.stdout.starts_with("whole: records 1 to 9 in 1 file\n"), "{ran:?}");
     // The digest of a job is the one its caller got.
     let ran = sandbox.run(&["run", "--format", "json", "hostile.py"]);
     assert_eq!(records(&sandbox).last().unwrap()["process"]["uid"], json(&ran)["job_sha256"]);
@@ -891,7 +894,69 @@ fn a_scan_is_kept_by_sources_and_policy() {
         ("script", Job::file("kept.py", *b"import helper \n").with_modules([module("x = 1\n")])),
         ("module", Job::file("kept.py", *b"import helper\n").with_modules([module("x = 2\n")])),
         ("place", renamed),
+        ("grant", job().with_grant(Grant::read("/usr/share"))),
     ] {
         assert!(!Arc::ptr_eq(&first, &engine.scan(&other)), "{what}");
     }
+    // What findings show may be the same for two scripts of different names.
+    let shown = |name: &str| {
+        let mut job = Job::file(name, *b"print(__file__)\n");
+        job.origin = Some("shown.py".into());
+        job
+    };
+    for name in ["first.py", "second.py"] {
+        let ran = engine.run_blocking(shown(name)).unwrap();
+        assert_eq!(ran.stdout.text(), format!("/script/{name}\n"));
+    }
+}
+
+/// The files of reports below a cache folder.
+fn kept_reports(cache: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(cache.join("scans")).into_iter().flatten();
+    let mut files: Vec<PathBuf> =
+        folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap()).map(|it| it.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn reports_are_kept_in_the_cache_folder_and_made_again_when_anything_is_not_as_it_was() {
+    let sandbox = sandbox();
+    let cache = sandbox.dir.path().join("cache");
+    let padding = "# what this does is of no interest\n".repeat(30);
+    let _ = sandbox.file("hostile.py", format!("{padding}import os\nos.system('id')\n"));
+    let scan = |words: &[&str]| {
+        let mut command = sandbox.command();
+        command.env("CAPIBARA_CACHE_DIR", &cache).args(["scan", "--format", "json"]).args(words);
+        let ran = finish(command.output().unwrap());
+        (ran.code, json(&ran))
+    };
+    let first = scan(&["hostile.py"]);
+    assert_eq!((first.0, &first.1["verdict"]), (Some(1), &json!("deny")));
+    let kept = kept_reports(&cache);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(fs::metadata(cache.join("scans")).unwrap().permissions().mode() & 0o777, 0o700);
+    let made = || fs::metadata(&kept[0]).unwrap().ino();
+    let number = made();
+    assert_eq!((scan(&["hostile.py"]), made()), (first.clone(), number), "it was not scanned again");
+
+    // Another policy, path or neighbour: another report.
+    assert_eq!(scan(&["--policy", "permissive", "hostile.py"]).1["verdict"], "warn");
+    assert_eq!(kept_reports(&cache).len(), 2);
+    let _ = sandbox.file("helper.py", "x = 1\n");
+    assert_eq!(scan(&["hostile.py"]).0, Some(1));
+    assert_eq!(kept_reports(&cache).len(), 3);
+
+    // One that was cut short or changed is not believed.
+    for entry in kept_reports(&cache) {
+        let text = fs::read(&entry).unwrap();
+        fs::write(&entry, &text[..text.len() - 1]).unwrap();
+    }
+    assert_eq!(scan(&["hostile.py"]), first);
+    // Neither is a folder that others may write to.
+    fs::set_permissions(cache.join("scans"), fs::Permissions::from_mode(0o777)).unwrap();
+    for entry in kept_reports(&cache) {
+        fs::remove_file(entry).unwrap();
+    }
+    assert_eq!((scan(&["hostile.py"]), kept_reports(&cache).len()), (first, 0));
 }

@@ -12,7 +12,7 @@ use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
     Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{Audit, DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
+use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
@@ -243,8 +243,14 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     let RunArguments { source, args, policy, live, language, format, epoch, seed, .. } = &run;
     let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
-    let language =
-        script::language(&found, language.as_deref(), &policy.name, !policy.overridable.allows(Setting::Language))?;
+    let narrow = !policy.overridable.allows(Setting::Language);
+    let language = match script::language(&found, language.as_deref(), &policy.name, narrow) {
+        Err(failure) if failure.exit == ExitCode::Denied && !run.dry_run => {
+            Recorder::denied(&found.script, policy, &failure)?;
+            return Err(failure);
+        }
+        language => language?,
+    };
     let mut job = job_of(found, args, language, &bounds.applied)?;
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
     super::policy::tell_expired(policy);
@@ -257,7 +263,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     if run.dry_run {
         return Ok(dry_run::tell(&run, &job, &scan, &bounds));
     }
-    let recorder = Recorder::open(&job, &scan, policy.audit == Audit::Required)?;
+    let recorder = Recorder::open(&job, &scan)?;
     if scan.verdict == Verdict::Deny {
         let outcome = engine.run_blocking(job)?;
         recorder.ended(&outcome);

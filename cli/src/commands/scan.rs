@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use capibara::KeptReports;
 use capibara_policies::{
     CustomRules, Policy, PolicyIdentity, Report, ScanReport, ScannedFile, Scanner, Script, Source, SourceLanguage,
     Summary, UnreadFile, Verdict, diagnostics, rules, sarif,
@@ -108,8 +109,14 @@ pub(crate) fn execute(arguments: &ScanArguments) -> Result<ExitCode, Failure> {
     if let Some(id) = &arguments.explain {
         return explain(id);
     }
-    let scanner = Scanner::new().with_custom(custom_rules(&arguments.rules)?);
-    let (mut scanned, unread) = scan_all(arguments, &scanner)?;
+    let sha256 = arguments.policy.sha256();
+    let scans = Scans {
+        scanner: Scanner::new().with_custom(custom_rules(&arguments.rules)?),
+        reports: KeptReports::from_env(),
+        policy: &arguments.policy,
+        policy_sha256: &sha256,
+    };
+    let (mut scanned, unread) = scan_all(arguments, &scans)?;
     scanned.sort_by(|a, b| a.path.cmp(&b.path));
     let files: Vec<ScannedFile<'_>> = scanned
         .iter()
@@ -121,7 +128,6 @@ pub(crate) fn execute(arguments: &ScanArguments) -> Result<ExitCode, Failure> {
         (Verdict::Allow | Verdict::Warn, true) => ExitCode::Yes,
         (Verdict::Allow | Verdict::Warn, false) => ExitCode::Failed,
     };
-    let sha256 = arguments.policy.sha256();
     let policy = PolicyIdentity { name: &arguments.policy.name, sha256: &sha256 };
     let console = Console::new();
     for file in &unread {
@@ -133,7 +139,7 @@ pub(crate) fn execute(arguments: &ScanArguments) -> Result<ExitCode, Failure> {
             let context = sarif::Context {
                 version: env!("CARGO_PKG_VERSION"),
                 policy,
-                custom: Some(scanner.custom()),
+                custom: Some(scans.scanner.custom()),
                 unread: &unread,
             };
             json::print(&sarif::log(&files, &context), code)
@@ -196,7 +202,7 @@ struct Target {
     named: bool,
 }
 
-fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned>, Vec<UnreadFile>), Failure> {
+fn scan_all(arguments: &ScanArguments, scans: &Scans<'_>) -> Result<(Vec<Scanned>, Vec<UnreadFile>), Failure> {
     let mut unread = Vec::new();
     let mut targets = Vec::new();
     let mut scanned = Vec::new();
@@ -209,7 +215,7 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
             // What comes through a pipe has no name to tell its language by; Python is what runs.
             let language =
                 arguments.language.or_else(|| SourceLanguage::of("", &bytes)).or(Some(SourceLanguage::Python));
-            scanned.push(scan(scanner, &arguments.policy, "<stdin>", &bytes, language, &[]));
+            scanned.push(scans.scan("<stdin>", &bytes, language, &[]));
         } else if path.is_dir() {
             walk(path, &mut targets, &mut unread);
         } else {
@@ -233,7 +239,7 @@ fn scan_all(arguments: &ScanArguments, scanner: &Scanner) -> Result<(Vec<Scanned
                         continue;
                     }
                     let own = own_modules(&target.path, &siblings);
-                    Ok(scan(scanner, &arguments.policy, &shown, &bytes, language, &own))
+                    Ok(scans.scan(&shown, &bytes, language, &own))
                 }
                 Err(error) => Err(UnreadFile { path: shown, message: format!("cannot be read: {error}") }),
             };
@@ -286,18 +292,23 @@ fn read(from: impl Read, policy: &Policy) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn scan(
-    scanner: &Scanner,
-    policy: &Policy,
-    path: &str,
-    bytes: &[u8],
-    language: Option<SourceLanguage>,
-    own_modules: &[String],
-) -> Scanned {
-    let report = scanner.scan(&Script { path, bytes, language, own_modules }, policy);
-    let shown = report.findings.iter().any(|finding| finding.span.line > 0);
-    let text = report.language.filter(|_| shown).and_then(|language| Source::decode(bytes, language).ok());
-    Scanned { path: path.to_owned(), report, text: text.map(Source::into_text) }
+/// What all scans of one call have in common.
+struct Scans<'a> {
+    scanner: Scanner,
+    reports: KeptReports,
+    policy: &'a Policy,
+    policy_sha256: &'a str,
+}
+
+impl Scans<'_> {
+    fn scan(&self, path: &str, bytes: &[u8], language: Option<SourceLanguage>, own_modules: &[String]) -> Scanned {
+        let script = Script { path, bytes, language, own_modules };
+        let (report, source) = self.reports.scan(&self.scanner, &script, self.policy, self.policy_sha256);
+        let shown = report.findings.iter().any(|finding| finding.span.line > 0);
+        let decode = || report.language.and_then(|language| Source::decode(bytes, language).ok());
+        let text = if shown { source.or_else(decode).map(Source::into_text) } else { None };
+        Scanned { path: path.to_owned(), report, text }
+    }
 }
 
 /// Import names of what lies beside a script, by folder.

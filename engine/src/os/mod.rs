@@ -33,6 +33,16 @@ pub(crate) fn page_size() -> usize {
     })
 }
 
+/// Gives memory that was freed back to the system, where the allocator would keep it (glibc). Takes a millisecond at most
+/// for each few megabytes that are free.
+pub(crate) fn give_back_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: touches only memory that is free; glibc documents it as safe to call from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// What a range of address space may be used for.
 #[derive(Clone, Copy)]
 pub(crate) enum Protection {

@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
 use tree_sitter::{Node, Query, QueryCapture, QueryCursor, QueryCursorOptions, QueryCursorState, StreamingIterator};
 
 pub use file::{RuleFileError, RuleProblem};
@@ -120,6 +121,8 @@ pub struct CustomRules {
     rules: Vec<Arc<CustomRule>>,
     /// The same queries, as few as possible: all patterns of one are looked for in one walk over the tree.
     joint: Vec<Arc<JointQuery>>,
+    /// SHA-256 of the files; zero without any.
+    digest: [u8; 32],
 }
 
 /// The queries of several rules in one.
@@ -153,7 +156,7 @@ impl CustomRules {
         let error = |(place, problem)| RuleFileError::new(name, place, problem);
         let rules: Vec<_> = file::parse(text).map_err(error)?.into_iter().map(Arc::new).collect();
         let joint = JointQuery::of(&rules).map_err(|problem| error(((1, 1), problem)))?;
-        Ok(Self { rules, joint })
+        Ok(Self { rules, joint, digest: Sha256::digest(text).into() })
     }
 
     /// The rules of several files together, in this order.
@@ -169,8 +172,14 @@ impl CustomRules {
             }
             joined.rules.extend(file.rules);
             joined.joint.extend(file.joint);
+            joined.digest = Sha256::new().chain_update(joined.digest).chain_update(file.digest).finalize().into();
         }
         Ok(joined)
+    }
+
+    /// What tells these rules from others.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// The rules, in the order of the file.
@@ -207,6 +216,7 @@ impl CustomRules {
             if let Err(incomplete) = search(&joint.query, parsed, deadline, &mut report) {
                 let why = format!("the custom rules cannot look at all of this source: {incomplete}");
                 collector.report_at_start(rules::oversized_source, &why);
+                collector.cut_short();
                 return;
             }
         }

@@ -18,6 +18,7 @@ pub(crate) struct Collector<'a> {
     findings: Vec<Finding>,
     needs: Vec<Need>,
     dropped: usize,
+    cut_short: bool,
 }
 
 impl<'a> Collector<'a> {
@@ -30,6 +31,7 @@ impl<'a> Collector<'a> {
             findings: Vec::new(),
             needs: Vec::new(),
             dropped: 0,
+            cut_short: false,
         }
     }
 
@@ -122,6 +124,11 @@ impl<'a> Collector<'a> {
         self.text.get(start..end).unwrap_or_default().trim_end_matches('\n')
     }
 
+    /// Says that a bound on computing time was met, so that another scan may come to something else.
+    pub(crate) fn cut_short(&mut self) {
+        self.cut_short = true;
+    }
+
     pub(super) fn finish(mut self, language: Option<SourceLanguage>) -> Report {
         if self.dropped > 0 {
             self.findings.pop();
@@ -133,7 +140,7 @@ impl<'a> Collector<'a> {
         self.needs.sort_by(|a, b| (a.span, &a.kind).cmp(&(b.span, &b.kind)));
         self.needs.dedup();
         let verdict = self.findings.iter().map(|finding| finding.effect).max().unwrap_or_default();
-        Report { verdict, findings: self.findings, needs: self.needs, language }
+        Report { verdict, findings: self.findings, needs: self.needs, language, cut_short: self.cut_short }
     }
 }
 

@@ -68,6 +68,11 @@ impl Exports {
         self.module(module).is_some()
     }
 
+    /// The own modules, with their names and what each stands for.
+    pub(crate) fn modules(&self) -> impl ExactSizeIterator<Item = (&String, &BTreeMap<String, String>)> {
+        self.modules.iter()
+    }
+
     fn module(&self, module: &str) -> Option<&BTreeMap<String, String>> {
         let module = module.trim_start_matches('.');
         self.modules.get(module).or_else(|| {
@@ -126,10 +131,10 @@ fn names(source: &Source) -> BTreeMap<String, String> {
             }
             _ => inside = true,
         }
-        if found.len() >= MOST_NAMES || (inside && cursor.goto_first_child()) {
-            if found.len() >= MOST_NAMES {
-                return found;
-            }
+        if found.len() >= MOST_NAMES {
+            return found;
+        }
+        if inside && cursor.goto_first_child() {
             continue;
         }
         while !cursor.goto_next_sibling() {

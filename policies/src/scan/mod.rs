@@ -15,6 +15,9 @@ mod tree;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
 pub use imports::{Import, imports};
 pub use language::SourceLanguage;
 pub use source::{Refused, Source};
@@ -49,8 +52,9 @@ pub struct Script<'a> {
     pub own_modules: &'a [String],
 }
 
-/// What a scan came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a scan came to. Its serialized form is for keeping it ([`Scanner::digest`]), not for showing it: see
+/// [`ScanReport`](crate::ScanReport).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The worst effect of the findings.
     pub verdict: Verdict,
@@ -60,6 +64,8 @@ pub struct Report {
     pub needs: Vec<Need>,
     /// The language it was scanned as.
     pub language: Option<SourceLanguage>,
+    /// Whether a bound on computing time was met: another scan, on a faster machine, may come to something else.
+    pub cut_short: bool,
 }
 
 /// Scans sources against policies. Cheap to make; one can be shared by threads.
@@ -97,20 +103,62 @@ impl Scanner {
         &self.custom
     }
 
+    /// SHA-256 over everything a scan depends on: this scanner (another version of the program is another one), its
+    /// custom rules and modules, the policy by its [`Policy::sha256`], and the script. Equal digests, equal reports.
+    #[must_use]
+    pub fn digest(&self, script: &Script<'_>, policy_sha256: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(env!("CAPIBARA_SCANNER").as_bytes());
+        field(&self.custom.digest());
+        field(policy_sha256.as_bytes());
+        field(script.language.map_or("", SourceLanguage::name).as_bytes());
+        field(script.path.as_bytes());
+        field(script.bytes);
+        field(&(script.own_modules.len() as u64).to_le_bytes());
+        for name in script.own_modules {
+            field(name.as_bytes());
+        }
+        for (module, names) in self.exports.modules() {
+            field(module.as_bytes());
+            field(&(names.len() as u64).to_le_bytes());
+            for (name, path) in names {
+                field(name.as_bytes());
+                field(path.as_bytes());
+            }
+        }
+        hash.finalize().into()
+    }
+
     /// Scans one source. Never fails: what cannot be read, parsed or finished in time is a finding.
     #[must_use]
     pub fn scan(&self, script: &Script<'_>, policy: &Policy) -> Report {
+        self.scan_with_source(script, policy).0
+    }
+
+    /// As [`scan`](Self::scan), with the source as it was scanned, which is as it must run; `None` if it is none.
+    #[must_use]
+    pub fn scan_with_source(&self, script: &Script<'_>, policy: &Policy) -> (Report, Option<Source>) {
         let mut collector = Collector::new(script.path, policy);
         let language = script.language.or_else(|| SourceLanguage::of(script.path, script.bytes));
         let Some(language) = language else {
             collector.report_at_start(rules::unknown_language, "the language of this script is not known");
-            return collector.finish(None);
+            return (collector.finish(None), None);
         };
-        match Source::decode(script.bytes, language) {
-            Ok(source) => self.scan_source(&source, script, &mut collector),
-            Err(refused) => collector.report_at_start(rules::unreadable_source, &refused.to_string()),
-        }
-        collector.finish(Some(language))
+        let source = match Source::decode(script.bytes, language) {
+            Ok(source) => {
+                self.scan_source(&source, script, &mut collector);
+                Some(source)
+            }
+            Err(refused) => {
+                collector.report_at_start(rules::unreadable_source, &refused.to_string());
+                None
+            }
+        };
+        (collector.finish(Some(language)), source)
     }
 
     fn scan_source(&self, source: &Source, script: &Script<'_>, collector: &mut Collector<'_>) {
@@ -133,7 +181,10 @@ impl Scanner {
                 }
                 self.custom.analyze(&parsed, source.language(), collector);
             }
-            Err(why) => collector.report_at_start(rules::oversized_source, why),
+            Err(why) => {
+                collector.report_at_start(rules::oversized_source, why);
+                collector.cut_short();
+            }
         }
     }
 }
