@@ -1,13 +1,15 @@
 """Guest side of the Python runtime: what is done once before the memory image is taken, and what every run does.
 
-Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m) and `finish` in each run.
+Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m), `exits_wait` and `finish` in each run.
 A run is measured in microseconds: whatever can be done in `warm` is not done in `prepare`, and each page written costs.
 """
 
+import atexit
 import gc
 import os
 import posix
 import sys
+import threading
 from _io import BufferedRandom, BufferedWriter, TextIOWrapper
 from importlib.machinery import FrozenImporter, PathFinder, SourceFileLoader
 from itertools import compress
@@ -31,6 +33,7 @@ _FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
 
 _startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
 _module_count = 0  # length of sys.modules in the image
+_library_exits = ()  # what the library has to do at exit in the image: see `_pending_exits`
 
 
 class _AbsentFinder:
@@ -107,20 +110,17 @@ def _practise():
 
 def warm():
     """Called once, when the runtime is built. What it leaves behind is the memory image every run starts from."""
-    global _startup_modules, _module_count, _linecache, _logging, _reseed, _time_ns, _tzset
+    global _startup_modules, _module_count, _library_exits, _linecache, _logging, _time_ns, _tzset
     _startup_modules = frozenset(sys.modules) | frozenset(sys.builtin_module_names)
     for name in PRELOADED:
         __import__(name)
-    import functools
-
     import _capibara_refusals
     import linecache as _linecache
     import logging as _logging
     import random
-    from _random import Random
     from time import time_ns as _time_ns
 
-    _reseed = functools.partial(Random.seed, random._inst)  # the generator behind random.random() and the like
+    set_generator(random._inst)  # which is behind random.random() and the like: guest.c seeds it in each run
     from asyncio import sandbox_events
     from zoneinfo import sandbox_zones
 
@@ -135,9 +135,13 @@ def warm():
     _practise()
     _linecache.clearcache()
     _set_environment({})
+    _library_exits = _pending_exits()
+    watch_buffers(_FILES)
     # What exists now is never looked at by the collector again: a collection in a run stays short and writes no page of the image.
+    # Neither does counting references.
     gc.collect()
     gc.collect()
+    immortalize(gc.get_objects())
     gc.freeze()
     # Made after that, so that the collector can free it with all the script has put into it (`finish`).
     sys.modules["__main__"] = type(sys)("__main__")
@@ -177,8 +181,6 @@ def prepare(argv, env, source):
         _set_environment(env)
         if b"TZ" in env:
             _tzset()
-    # 256 bits in one host call; seed() alone would ask for 2,496 bytes in ten.
-    _reseed(int.from_bytes(posix.urandom(32)))
     _logging._startTime = _time_ns()
 
     name = argv[0]
@@ -228,6 +230,16 @@ def module_code(name):
     return code
 
 
+def _pending_exits():
+    """How many functions wait for the end, and handlers that logging's would flush. No thread can be waited for: there is none."""
+    return atexit._ncallbacks(), len(threading._threading_atexits), len(_logging._handlerList)
+
+
+def exits_wait():
+    """Whether a run has to call exit functions: what the library itself has registered does nothing unless the script used it."""
+    return _pending_exits() != _library_exits
+
+
 def _flush_files():
     """Writes what is buffered in files the script left open: the collector may close the inner file before the outer is flushed."""
     try:
@@ -243,7 +255,8 @@ def _flush_files():
 
 def finish():
     """Writes files the script left open, and returns how many modules are ours: guest.c then lets go of the others, so that finalizers run."""
-    _flush_files()
+    if buffers_made():
+        _flush_files()
     # Hooks of the script keep all it made alive.
     sys.excepthook = sys.__excepthook__
     sys.displayhook = sys.__displayhook__

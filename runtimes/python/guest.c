@@ -28,6 +28,7 @@
 #include <wasi/libc.h>
 #include <wasi/libc-environ.h>
 
+#include "image.h"
 #include "output.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
@@ -39,6 +40,7 @@ void __wasilibc_reset_preopens(void);
 static PyObject *boot;         /* module _capibara_boot */
 static PyObject *hook_prepare; /* its functions, looked up before the image is taken */
 static PyObject *hook_module;
+static PyObject *hook_exits;
 static PyObject *hook_finish;
 static PyObject *threading_shutdown;
 static PyObject *run_exitfuncs;
@@ -247,8 +249,16 @@ static PyObject *absence(PyObject *module, PyObject *args)
     return PyCFunction_New(&absence_def, args);
 }
 
+static PyObject *buffers_made(PyObject *module, PyObject *unused) { return PyBool_FromLong(image_buffers_made()); }
+
 static PyMethodDef boot_methods[] = {
-    {"refusal", refusal, METH_VARARGS, NULL}, {"absence", absence, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+    {"refusal", refusal, METH_VARARGS, NULL},
+    {"absence", absence, METH_VARARGS, NULL},
+    {"immortalize", image_immortalize, METH_O, NULL},
+    {"set_generator", image_set_generator, METH_O, NULL},
+    {"watch_buffers", image_watch_buffers, METH_O, NULL},
+    {"buffers_made", buffers_made, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}};
 
 /* ---- arguments and environment of this run ---- */
 
@@ -362,7 +372,7 @@ static int report(void)
 static int flush(const char *name, int complain)
 {
     PyObject *stream = PySys_GetObject(name);
-    if (!stream || stream == Py_None) return 0;
+    if (!stream || stream == Py_None || output_is_flushed(stream)) return 0;
     PyObject *closed = PyObject_GetAttrString(stream, "closed");
     int skip = closed ? PyObject_IsTrue(closed) : 0;
     Py_XDECREF(closed);
@@ -408,11 +418,23 @@ static void call_at_exit(PyObject *function)
     if (done) Py_DECREF(done); else PyErr_WriteUnraisable(function);
 }
 
+/* Whether a function of the script's waits for the end, or the library has anything to do then. */
+static int exits_wait(void)
+{
+    PyObject *answer = PyObject_CallNoArgs(hook_exits);
+    int wait = answer ? PyObject_IsTrue(answer) : 1;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return wait != 0;
+}
+
 /* The order of Py_FinalizeEx, without what only matters to a process that goes on. */
 static int finish(int status)
 {
-    call_at_exit(threading_shutdown);
-    call_at_exit(run_exitfuncs);
+    if (exits_wait()) {
+        call_at_exit(threading_shutdown);
+        call_at_exit(run_exitfuncs);
+    }
     int failed = flush_all();
     Py_CLEAR(main_globals);
     let_go(hook_finish); /* files it left open are written, __del__ is called */
@@ -441,6 +463,7 @@ EXPORT("run") int capibara_run(char *text, size_t length)
 {
     clock_base = processor_time();
     __wasilibc_reset_preopens();
+    image_seed();
     PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
     free(text);
     PyObject *result = source ? evaluate(source) : NULL;
@@ -468,6 +491,7 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     check(boot && PyModule_AddFunctions(boot, boot_methods) == 0);
     hook_prepare = function_of(boot, "prepare");
     hook_module = function_of(boot, "module_code");
+    hook_exits = function_of(boot, "exits_wait");
     hook_finish = function_of(boot, "finish");
     threading_shutdown = function_of(PyImport_ImportModule("threading"), "_shutdown");
     run_exitfuncs = function_of(PyImport_ImportModule("atexit"), "_run_exitfuncs");

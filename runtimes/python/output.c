@@ -230,6 +230,17 @@ static Py_ssize_t offset_of(PyTypeObject *type, const char *name)
     return found && Py_IS_TYPE(found, &PyMemberDescr_Type) ? ((PyMemberDescrObject *)found)->d_member->offset : 0;
 }
 
+int output_is_flushed(PyObject *stream)
+{
+    for (int i = 0; i < 2; i++) {
+        if (stream != standard[i]) continue;
+        int fd = descriptor_of_writer(member(stream, text_buffer));
+        struct output *output = &capibara_output.stream[i];
+        return fd && streams[fd] == i + 1 && !output->length && !output->error;
+    }
+    return 0;
+}
+
 int output_install(void)
 {
     PyObject *io = PyImport_ImportModule("_io");

@@ -1,6 +1,8 @@
 //! The guest-side files of the Python runtime, from `runtimes/python/`.
 
 pub(super) const GUEST_C: &str = include_str!("../../python/guest.c");
+pub(super) const IMAGE_C: &str = include_str!("../../python/image.c");
+pub(super) const IMAGE_H: &str = include_str!("../../python/image.h");
 pub(super) const OUTPUT_C: &str = include_str!("../../python/output.c");
 pub(super) const OUTPUT_H: &str = include_str!("../../python/output.h");
 pub(super) const STUBS_C: &str = include_str!("../../python/stubs.c");

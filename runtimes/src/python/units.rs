@@ -45,6 +45,7 @@ impl Units {
                 unit("src/Python/frozen.c", "frozen", with(&["-Igen/Python"])),
                 unit("src/Modules/getpath.c", "getpath", with(flags::GETPATH)),
                 unit("gen/guest.c", "guest", core.clone()),
+                unit("gen/image.c", "image", core.clone()),
                 unit("gen/output.c", "output", core.clone()),
             ],
         })
@@ -163,6 +164,8 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("pyconfig.h", &pyconfig(&read("src/pyconfig.h.in")?))?;
     write("Modules/config.c", &config_c(&read("src/Modules/config.c.in")?)?)?;
     write("guest.c", guest::GUEST_C)?;
+    write("image.c", guest::IMAGE_C)?;
+    write("image.h", guest::IMAGE_H)?;
     write("output.c", guest::OUTPUT_C)?;
     write("output.h", guest::OUTPUT_H)?;
     write("stubs.c", guest::STUBS_C)?;
