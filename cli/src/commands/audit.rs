@@ -10,6 +10,7 @@ use capibara::{Digest, Epoch};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::Output;
 use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
@@ -60,18 +61,8 @@ pub(crate) struct VerifyArguments {
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 
-    /// text: lines for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -141,43 +132,23 @@ pub(crate) struct ListArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RotateKeyArguments {
-    /// text: a line for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PathArguments {
-    /// text: lines for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl AuditCommand {
     pub(crate) fn format(&self) -> Format {
         match self {
-            Self::Verify(verify) => verify.format,
+            Self::Verify(verify) => verify.output.format,
             Self::List(list) => list.format,
-            Self::RotateKey(rotate) => rotate.format,
-            Self::Path(path) => path.format,
+            Self::RotateKey(rotate) => rotate.output.format,
+            Self::Path(path) => path.output.format,
         }
     }
 }
@@ -337,7 +308,7 @@ fn verify(folders: &AuditFolders, arguments: &VerifyArguments) -> Result<ExitCod
     let found = verify_with(folders, &keys, &options)?;
     let report = VerifyReport::from(&found);
     let code = if report.whole { ExitCode::Yes } else { ExitCode::No };
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => Ok(json::print(&report, code)),
         Format::Text => {
             let code = answer(report.text().as_bytes(), code);
@@ -445,7 +416,7 @@ fn rotate_key(folders: &AuditFolders, arguments: &RotateKeyArguments) -> Result<
         digest: receipt.digest.to_string(),
         key: key.to_string(),
     };
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => Ok(json::print(&report, ExitCode::Yes)),
         Format::Text => {
             let text = format!("record {} names key {}, which signs from now on\n", report.sequence, report.key);
@@ -479,7 +450,7 @@ fn path(folders: &AuditFolders, arguments: &PathArguments) -> Result<ExitCode, F
         keys: folders.keys.display().to_string(),
         public_keys: pinned.public().map(|(key, public)| KeyReport { key: key.to_string(), public }).collect(),
     };
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => Ok(json::print(&report, ExitCode::Yes)),
         Format::Text => {
             let mut out = String::new();

@@ -8,10 +8,28 @@ pub(crate) mod runtime;
 pub(crate) mod scan;
 
 use capibara::Language;
+use clap::Args;
 
 use crate::errors::Failure;
+use crate::output::Format;
 
 /// The language of that name, as on the command line.
 pub(crate) fn language(name: &str) -> Result<Language, Failure> {
     name.parse().map_err(|_| Failure::no_such_language(name))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// text: lines for people (default); json: one object
+    ///
+    /// Example: `--format json`
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) format: Format,
 }

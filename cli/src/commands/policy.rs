@@ -12,6 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::Output;
 use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
@@ -91,22 +92,6 @@ pub(crate) struct TestArguments {
     /// Files of rules
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct Output {
-    /// text: lines for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
 }
 
 impl PolicyCommand {

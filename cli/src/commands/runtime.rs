@@ -6,7 +6,7 @@ use capibara::{Engine, EngineConfig, InstalledRuntime, Mismatch};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::language;
+use super::{Output, language};
 use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
@@ -62,18 +62,8 @@ pub(crate) struct InstallArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// text: lines for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -82,26 +72,16 @@ pub(crate) struct VerifyArguments {
     #[arg(value_name = "LANGUAGE")]
     language: Option<String>,
 
-    /// text: lines for people (default); json: one object
-    ///
-    /// Example: `--format json`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        hide_possible_values = true,
-        hide_default_value = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl RuntimeCommand {
     pub(crate) fn format(&self) -> Format {
         match self {
             Self::Install(_) => Format::Text,
-            Self::List(list) => list.format,
-            Self::Verify(verify) => verify.format,
+            Self::List(list) => list.output.format,
+            Self::Verify(verify) => verify.output.format,
         }
     }
 }
@@ -253,7 +233,7 @@ impl RuntimeReport {
 fn list(arguments: &ListArguments) -> Result<ExitCode, Failure> {
     let installed = Engine::new(EngineConfig::default())?.installed()?;
     let runtimes: Vec<RuntimeReport> = installed.iter().map(RuntimeReport::from).collect();
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => Ok(json::print(&ListReport { schema: SCHEMA, runtimes }, ExitCode::Yes)),
         Format::Text => {
             if runtimes.is_empty() {
@@ -339,7 +319,7 @@ fn verify(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
     let ok = runtimes.iter().all(|runtime| runtime.ok);
     let code = if ok { ExitCode::Yes } else { ExitCode::No };
     let report = VerifyReport { schema: SCHEMA, ok, runtimes };
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => Ok(json::print(&report, code)),
         Format::Text => {
             let text: String = report.runtimes.iter().map(VerifiedReport::text).collect();
