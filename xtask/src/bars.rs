@@ -97,7 +97,7 @@ fn whole_process() -> Result<(f64, f64, String)> {
 }
 
 /// The interpreters themselves, not launchers that look for one.
-fn pythons() -> Vec<PathBuf> {
+pub(crate) fn pythons() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for candidate in ["python3", "/usr/bin/python3"] {
         let asked = Command::new(candidate).args(["-c", "import sys; print(sys.executable)"]).output();

@@ -5,9 +5,11 @@
 //! a skip that could have been avoided.
 //!
 //! `cargo xtask check` looks at formatting and lints. `cargo xtask bars` measures what SPECIFICATION.md promises about
-//! speed and memory, as ratios in one interleaved run, and `cargo xtask scans` what it promises about scanning.
+//! speed and memory, as ratios in one interleaved run, `cargo xtask scans` what it promises about scanning, and
+//! `cargo xtask kernels` what computing costs (`--fuel`: against the recorded counts; `--record`: records them).
 
 mod bars;
+mod kernels;
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("bars") => bars::measure(),
         Some("scans") => scans::measure(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans")),
+        Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans | kernels")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
