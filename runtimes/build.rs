@@ -16,6 +16,7 @@ const RECIPE_VERSION: &str = "1";
 const FLAGS: &[&[&str]] = &[
     &[RECIPE_VERSION, flags::BASE, flags::LINK, flags::REACTOR, flags::SOURCE_DATE_EPOCH, flags::CORE],
     flags::SYSMODULE,
+    flags::MEMORY,
     flags::POSIXMODULE,
     flags::SIGNALMODULE,
     flags::BUILDINFO,

@@ -5,6 +5,8 @@ pub(super) const IMAGE_C: &str = include_str!("../../python/image.c");
 pub(super) const IMAGE_H: &str = include_str!("../../python/image.h");
 pub(super) const OUTPUT_C: &str = include_str!("../../python/output.c");
 pub(super) const OUTPUT_H: &str = include_str!("../../python/output.h");
+pub(super) const MEMORY_C: &str = include_str!("../../python/memory.c");
+pub(super) const SHA256_C: &str = include_str!("../../python/sha256.c");
 pub(super) const STUBS_C: &str = include_str!("../../python/stubs.c");
 /// C files by set of flags.
 pub(super) const SOURCES: &str = include_str!("../../python/sources.txt");

@@ -124,8 +124,7 @@ impl Recipe<'_> {
 
     fn compile(&self, compiler: &Compiler, units: &Units) -> Result<(), RuntimeError> {
         let mut all = units.common.clone();
-        all.extend(units.libm.iter().chain(&units.freezer).cloned());
-        all.push(units.stubs.clone());
+        all.extend(units.libm.iter().chain(&units.freezer).chain(&units.own).cloned());
         // The last few need the frozen modules; they count, and are compiled in `link_guest`.
         let total = (all.len() + units.guest.len()) as u64;
         in_phase(self.progress, Phase::Compile, Some(total), || {
@@ -140,7 +139,7 @@ impl Recipe<'_> {
             compiler.archive("libm.a", &objects(&units.libm))?;
             let mut list = objects(&units.common);
             list.extend(objects(&units.freezer));
-            list.push(units.stubs.object.clone());
+            list.extend(objects(&units.own));
             compiler.link("freeze.wasm", &list, &link_flags(&[]))?;
             self.read("freeze.wasm")
         })
@@ -178,7 +177,7 @@ impl Recipe<'_> {
             compiler.compile(&units.guest, &|_| ())?;
             let mut list = objects(&units.common);
             list.extend(objects(&units.guest));
-            list.push(units.stubs.object.clone());
+            list.extend(objects(&units.own));
             compiler.link("py.wasm", &list, &link_flags(&[flags::REACTOR]))?;
             self.read("py.wasm")
         })

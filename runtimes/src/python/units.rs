@@ -15,8 +15,8 @@ pub(crate) struct Units {
     pub(crate) common: Vec<Unit>,
     /// musl's mathematical functions: a library of their own, after the objects.
     pub(crate) libm: Vec<Unit>,
-    /// Our stubs: also in both.
-    pub(crate) stubs: Unit,
+    /// Our own: also in both.
+    pub(crate) own: Vec<Unit>,
     /// Only in `_freeze_module`.
     pub(crate) freezer: Vec<Unit>,
     /// Only in the guest; they include what `_freeze_module` makes.
@@ -36,7 +36,11 @@ impl Units {
         Ok(Self {
             common,
             libm: libm(folder)?,
-            stubs: unit("gen/stubs.c", "stubs", core.clone()),
+            own: vec![
+                unit("gen/stubs.c", "stubs", core.clone()),
+                unit("gen/sha256.c", "sha256", core.clone()),
+                unit("gen/memory.c", "memory", with(flags::MEMORY)),
+            ],
             freezer: vec![
                 unit("src/Programs/_freeze_module.c", "freezer", core.clone()),
                 unit("src/Modules/getpath_noop.c", "getpath_noop", core.clone()),
@@ -168,6 +172,8 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("image.h", guest::IMAGE_H)?;
     write("output.c", guest::OUTPUT_C)?;
     write("output.h", guest::OUTPUT_H)?;
+    write("memory.c", guest::MEMORY_C)?;
+    write("sha256.c", guest::SHA256_C)?;
     write("stubs.c", guest::STUBS_C)?;
     write("mshim/features.h", flags::LIBM_FEATURES_H)?;
     write("mshim/atomic.h", flags::LIBM_ATOMIC_H)?;
