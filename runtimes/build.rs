@@ -15,6 +15,7 @@ const RECIPE_VERSION: &str = "1";
 /// Every flag and list of `flags.rs`. One that is forgotten here is reported as dead code when this script is compiled.
 const FLAGS: &[&[&str]] = &[
     &[RECIPE_VERSION, flags::BASE, flags::LINK, flags::REACTOR, flags::SOURCE_DATE_EPOCH, flags::CORE],
+    &[flags::PROFILE_USE, flags::PROFILE_MAKE, flags::PROFILE_SKIPPED],
     flags::SYSMODULE,
     flags::MEMORY,
     flags::POSIXMODULE,

@@ -40,6 +40,13 @@ pub(crate) fn unpack_tar(archive: &Path, place: &Path) -> Result<(), RuntimeErro
     })
 }
 
+/// Unpacks one xz file in memory.
+pub(crate) fn unpack_xz(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    lzma_rust2::XzReader::new(bytes, true).read_to_end(&mut unpacked)?;
+    Ok(unpacked)
+}
+
 /// Unpacks a zip file into `place`, which appears when everything is unpacked. `wanted` is asked for each name.
 pub(crate) fn unpack_zip(archive: &Path, place: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), RuntimeError> {
     whole(place, |folder| each_in_zip(archive, &wanted, |path, entry| write_entry(&folder.join(path), entry, archive)))

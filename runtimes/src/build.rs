@@ -10,7 +10,7 @@ use crate::{
     progress::Progress,
     python::Recipe,
     sources::Sources,
-    steps::WasmSteps,
+    steps::{Training, WasmSteps},
 };
 
 /// How a runtime is built.
@@ -138,4 +138,37 @@ pub fn build(
             reason: "the runtime vanished while it was being built".to_owned(),
         }),
     }
+}
+
+/// Builds an instrumented guest, lets it train and returns what it counted, in LLVM's raw format. For `cargo xtask profile`.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn profile(
+    folders: &Folders,
+    language: Language,
+    options: &BuildOptions,
+    training: &Training<'_>,
+    steps: &dyn WasmSteps,
+    progress: &dyn Progress,
+) -> Result<Vec<u8>, RuntimeError> {
+    let missing = missing_prerequisites(folders, language, options)?;
+    if !missing.is_empty() {
+        return Err(RuntimeError::Missing(missing));
+    }
+    let name = format!("{}-profile", language.runtime_name());
+    let work = folders.build().join(&name);
+    folder::create(&work)?;
+    let _lock = folder::lock(&folder::lock_path(&folders.build(), &name), language.name(), progress)?;
+    let downloads = folders.sources();
+    let fetched = options.sources_in(&downloads).fetch(&work.join("fetch"), progress)?;
+    let jobs = options.jobs.unwrap_or_else(compile::default_jobs);
+    let raw = match language {
+        Language::Python => Recipe { folder: &work, fetched: &fetched, jobs, steps, progress }.profile(training)?,
+    };
+    if !compile::is_set(KEEP_BUILD_VARIABLE) {
+        folder::remove(&work)?;
+    }
+    Ok(raw)
 }

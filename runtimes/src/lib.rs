@@ -27,13 +27,13 @@ mod steps;
 
 use std::{fmt, str::FromStr};
 
-pub use build::{BuildOptions, Built, build, missing_prerequisites};
+pub use build::{BuildOptions, Built, build, missing_prerequisites, profile};
 pub use error::RuntimeError;
 pub use folder::{CACHE_DIR_VARIABLE, Folders, KEEP_BUILD_VARIABLE, Runtime, list, locate};
 pub use manifest::{Artifact, Manifest, Patches, SCHEMA, Source};
 pub use prerequisite::Prerequisite;
 pub use progress::{Phase, Progress, ProgressEvent, Silent};
-pub use steps::{GuestCall, GuestFile, GuestResult, Preinitialized, StepError, WasmSteps};
+pub use steps::{GuestCall, GuestFile, GuestResult, Preinitialized, StepError, Training, WasmSteps};
 
 /// A guest language there is a recipe for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

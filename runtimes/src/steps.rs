@@ -49,6 +49,15 @@ pub struct GuestFile {
     pub bytes: Arc<[u8]>,
 }
 
+/// What makes a profile of a runtime.
+#[derive(Clone, Copy)]
+pub struct Training<'a> {
+    /// The C file that counts, and exports `run-profiled`.
+    pub counting: &'a str,
+    /// The program to be run while it counts.
+    pub program: &'a str,
+}
+
 /// What came of a call.
 #[derive(Clone, Default)]
 pub struct GuestResult {

@@ -15,6 +15,13 @@ pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=16777216 -Wl,
 /// The guest is a reactor: it exports functions instead of starting by itself, and where its output buffers are.
 pub(crate) const REACTOR: &str = "-mexec-model=reactor -Wl,--export=capibara_output";
 
+/// Compiling by a profile (`cargo xtask profile`). What it saw little of is not made small: it saw only programs that train.
+pub(crate) const PROFILE_USE: &str = "-fprofile-use=python.profdata -mllvm -pgso=false";
+/// Compiling for a new profile. Names are not compressed: that is the form our own C file can write.
+pub(crate) const PROFILE_MAKE: &str = "-fprofile-generate -mllvm -enable-name-compression=false";
+/// Compiled without the profile: the interpreter's loop is slower with it.
+pub(crate) const PROFILE_SKIPPED: &str = "src/Python/ceval.c";
+
 /// Fixes every date a compiler may write.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "1749600000";
 

@@ -16,6 +16,8 @@ pub(super) const PYCONFIG: &str = include_str!("../../python/pyconfig-defines.tx
 pub(super) const BUILTIN_MODULES: &str = include_str!("../../python/builtin-modules.txt");
 /// Compiles the standard library.
 pub(super) const FREEZE_PY: &str = include_str!("../../python/freeze.py");
+/// How often each part of the C code runs in programs that train, for the optimiser.
+pub(super) const PROFILE: &[u8] = include_bytes!("../../python/python.profdata.xz");
 /// Our modules, by their place in the standard library.
 pub(super) const LIB: &[(&str, &str)] = &[
     ("_capibara_boot.py", include_str!("../../python/boot.py")),

@@ -23,9 +23,9 @@ use crate::{
     manifest::{Manifest, Patches, SCHEMA, Source},
     progress::{Phase, Progress, ProgressEvent, in_phase},
     sources::Fetched,
-    steps::{GuestCall, GuestFile, GuestResult, Preinitialized, WasmSteps},
+    steps::{GuestCall, GuestFile, GuestResult, Preinitialized, Training, WasmSteps},
 };
-use units::Units;
+use units::{Profile, Units};
 
 /// Digest of the recipe, computed when this binary was built.
 pub(crate) const RECIPE_DIGEST: &str = env!("CAPIBARA_PYTHON_RECIPE");
@@ -49,16 +49,33 @@ impl Recipe<'_> {
     /// Builds the runtime into `result`, a folder that is ready to be published.
     pub(crate) fn build(&self, result: &Path) -> Result<(), RuntimeError> {
         let patches = self.unpack()?;
-        let units = Units::new(self.folder)?;
+        let module = self.module(Profile::Use)?;
+        let library = self.library(&module)?;
+        let snapshot = self.preinitialize(&module, library)?;
+        in_phase(self.progress, Phase::Write, None, || self.write(&snapshot, patches, result))
+    }
+
+    /// What an instrumented guest counted while it trained, in LLVM's raw format.
+    pub(crate) fn profile(&self, training: &Training<'_>) -> Result<Vec<u8>, RuntimeError> {
+        const RAW: &str = "/out/profile.raw";
+        self.unpack()?;
+        let module = self.module(Profile::Make(training.counting))?;
+        let mut files = library_files(&self.folder.join("src/Lib"), &|_| true)?;
+        files.push(GuestFile { path: "/tools/train.py".to_owned(), bytes: training.program.as_bytes().into() });
+        let args = ["python", "/tools/train.py"].map(str::to_owned);
+        let call = GuestCall { module: &module, export: "run-profiled", args: &args, files: &files, output: OUTPUT };
+        in_phase(self.progress, Phase::Library, None, || self.call("profile", call, RAW))
+    }
+
+    /// Compiles and links the guest.
+    fn module(&self, profile: Profile<'_>) -> Result<Vec<u8>, RuntimeError> {
+        let units = Units::new(self.folder, profile)?;
         let zig = self.folder.join("zig/ziglang/zig");
         let compiler = Compiler::new(zig, self.folder.to_path_buf(), flags::BASE, flags::SOURCE_DATE_EPOCH, self.jobs);
         self.compile(&compiler, &units)?;
         let freezer = self.link_freezer(&compiler, &units)?;
         self.freeze(&freezer)?;
-        let module = self.link_guest(&compiler, &units)?;
-        let library = self.library(&module)?;
-        let snapshot = self.preinitialize(&module, library)?;
-        in_phase(self.progress, Phase::Write, None, || self.write(&snapshot, patches, result))
+        self.link_guest(&compiler, &units)
     }
 
     /// Unpacks what is not unpacked yet. Says which patches are in the sources.
@@ -191,7 +208,7 @@ impl Recipe<'_> {
             return self.read(BLOB);
         }
         in_phase(self.progress, Phase::Library, None, || {
-            let mut files = library_files(&self.folder.join("src/Lib"))?;
+            let mut files = library_files(&self.folder.join("src/Lib"), &in_image)?;
             files.extend(
                 guest::LIB
                     .iter()
@@ -313,21 +330,27 @@ fn frozen_modules(makefile: &str) -> Vec<Frozen> {
     makefile.lines().filter_map(frozen).collect()
 }
 
-/// The Python files of `Lib` that go into the image.
-fn library_files(lib: &Path) -> Result<Vec<GuestFile>, RuntimeError> {
+/// Does a file of the standard library go into the image?
+fn in_image(name: &str) -> bool {
+    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
+    file.ends_with(".py")
+        && !flags::LIB_SKIPPED_FILES.contains(&name)
+        && !folders.split('/').any(|folder| flags::LIB_SKIPPED_FOLDERS.contains(&folder))
+}
+
+/// The files of the standard library that are `wanted`, by their path in it, at their place in the guest.
+fn library_files(lib: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<GuestFile>, RuntimeError> {
     let mut files = Vec::new();
-    let mut folders: Vec<(PathBuf, String)> = vec![(lib.to_path_buf(), LIB.to_owned())];
-    while let Some((folder, guest_folder)) = folders.pop() {
+    let mut folders: Vec<(PathBuf, String)> = vec![(lib.to_path_buf(), String::new())];
+    while let Some((folder, above)) = folders.pop() {
         for entry in fs::read_dir(&folder).context("list", &folder)? {
             let entry = entry.context("list", &folder)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let (path, guest_path) = (entry.path(), format!("{guest_folder}/{name}"));
+            let (path, name) = (entry.path(), format!("{above}{}", entry.file_name().to_string_lossy()));
             if path.is_dir() {
-                if !flags::LIB_SKIPPED_FOLDERS.contains(&name.as_str()) {
-                    folders.push((path, guest_path));
-                }
-            } else if name.ends_with(".py") && !(folder == lib && flags::LIB_SKIPPED_FILES.contains(&name.as_str())) {
-                files.push(GuestFile { bytes: fs::read(&path).context("read", &path)?.into(), path: guest_path });
+                folders.push((path, format!("{name}/")));
+            } else if wanted(&name) {
+                let bytes = fs::read(&path).context("read", &path)?.into();
+                files.push(GuestFile { path: format!("{LIB}/{name}"), bytes });
             }
         }
     }

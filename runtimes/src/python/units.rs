@@ -4,6 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use super::{flags, guest};
 use crate::{
+    archive,
     compile::{Unit, words},
     error::{IoContext, RuntimeError},
     folder,
@@ -23,9 +24,18 @@ pub(crate) struct Units {
     pub(crate) guest: Vec<Unit>,
 }
 
+/// What becomes of the profile (`cargo xtask profile`).
+#[derive(Clone, Copy)]
+pub(crate) enum Profile<'a> {
+    /// It guides the compiler.
+    Use,
+    /// The guest counts what it runs, with this C file.
+    Make(&'a str),
+}
+
 impl Units {
     /// Lists the units of the sources unpacked in `folder`, and writes the generated files there.
-    pub(crate) fn new(folder: &Path) -> Result<Self, RuntimeError> {
+    pub(crate) fn new(folder: &Path, profile: Profile<'_>) -> Result<Self, RuntimeError> {
         generate(folder)?;
         let mut common = cpython()?;
         let core = words(flags::CORE);
@@ -33,14 +43,27 @@ impl Units {
         common.push(unit("src/Python/sysmodule.c", "Python__sysmodule", with(flags::SYSMODULE)));
         common.push(unit("src/Modules/getbuildinfo.c", "Modules__getbuildinfo", with(flags::BUILDINFO)));
         libraries(folder, &mut common)?;
+        let mut libm = libm(folder)?;
+        let mut own = vec![
+            unit("gen/stubs.c", "stubs", core.clone()),
+            unit("gen/sha256.c", "sha256", core.clone()),
+            unit("gen/memory.c", "memory", with(flags::MEMORY)),
+        ];
+        write_profile(folder, profile)?;
+        let profiled = common.iter_mut().chain(&mut libm);
+        match profile {
+            Profile::Use => profiled
+                .filter(|unit| unit.source != flags::PROFILE_SKIPPED)
+                .for_each(|unit| unit.flags.extend(words(flags::PROFILE_USE))),
+            Profile::Make(_) => {
+                profiled.for_each(|unit| unit.flags.extend(words(flags::PROFILE_MAKE)));
+                own.push(unit("gen/profile.c", "profile", core.clone()));
+            }
+        }
         Ok(Self {
             common,
-            libm: libm(folder)?,
-            own: vec![
-                unit("gen/stubs.c", "stubs", core.clone()),
-                unit("gen/sha256.c", "sha256", core.clone()),
-                unit("gen/memory.c", "memory", with(flags::MEMORY)),
-            ],
+            libm,
+            own,
             freezer: vec![
                 unit("src/Programs/_freeze_module.c", "freezer", core.clone()),
                 unit("src/Modules/getpath_noop.c", "getpath_noop", core.clone()),
@@ -53,6 +76,17 @@ impl Units {
                 unit("gen/output.c", "output", core.clone()),
             ],
         })
+    }
+}
+
+/// Writes the profile, or the file that makes one.
+fn write_profile(folder: &Path, profile: Profile<'_>) -> Result<(), RuntimeError> {
+    match profile {
+        Profile::Use => {
+            let bytes = archive::unpack_xz(guest::PROFILE).context("unpack", Path::new("python.profdata.xz"))?;
+            folder::write_if_changed(&folder.join("python.profdata"), &bytes)
+        }
+        Profile::Make(source) => folder::write_if_changed(&folder.join("gen/profile.c"), source.as_bytes()),
     }
 }
 
