@@ -54,6 +54,8 @@ pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use modules::{ModulesError, ScriptModule, script_modules};
 pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+#[doc(hidden)]
+pub use recipe::steps as recipe_steps;
 pub use reports::KeptReports;
 pub use scan::Scan;
 pub use stream::{OutputSink, Stdin, Stream};

@@ -23,6 +23,15 @@ const STEP_TIME: Duration = Duration::from_secs(1800);
 /// 2025-06-11T00:00:00Z, the day of the Python release.
 const STEP_EPOCH_NANOS: u64 = 1_749_600_000_000_000_000;
 
+/// What runs recipe steps, for `examples/profile.rs`.
+///
+/// # Errors
+///
+/// When Wasmtime cannot be set up.
+pub fn steps() -> Result<impl WasmSteps, crate::EngineError> {
+    Steps::new().map_err(crate::EngineError::wasm("set up the recipe"))
+}
+
 /// Runs recipe steps.
 pub(crate) struct Steps {
     engine: wasmtime::Engine,

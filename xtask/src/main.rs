@@ -7,9 +7,12 @@
 //! `cargo xtask check` looks at formatting and lints. `cargo xtask bars` measures what SPECIFICATION.md promises about
 //! speed and memory, as ratios in one interleaved run, `cargo xtask scans` what it promises about scanning, and
 //! `cargo xtask kernels` what computing costs (`--fuel`: against the recorded counts; `--record`: records them).
+//!
+//! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
 mod kernels;
+mod profile;
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -24,8 +27,9 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("bars") => bars::measure(),
         Some("scans") => scans::measure(),
+        Some("profile") => profile::make(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans | kernels")),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans | kernels | profile")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
