@@ -288,6 +288,7 @@ fn digest(job: &Job, policy_sha256: &str) -> [u8; 32] {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
+    field(job.policy.name.as_bytes()); // which its digest does not cover, and a scan names
     field(policy_sha256.as_bytes());
     for grant in grants_beside(job) {
         field(format!("{grant:?}").as_bytes());

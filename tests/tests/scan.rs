@@ -898,6 +898,10 @@ fn a_scan_is_kept_by_sources_and_policy() {
     ] {
         assert!(!Arc::ptr_eq(&first, &engine.scan(&other)), "{what}");
     }
+    // Two policies that say the same under different names.
+    let mut named = Policy::preset("moderate").unwrap();
+    named.name = "house".into();
+    assert_eq!(engine.scan(&job().with_policy(named)).policy, "house");
     // What findings show may be the same for two scripts of different names.
     let shown = |name: &str| {
         let mut job = Job::file(name, *b"print(__file__)\n");
