@@ -413,7 +413,8 @@ impl Engine {
             linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
         let id =
             RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
-        Ok(Guest { engine, instances, start: Start::Runtime(image), metering: variant.metering(), id })
+        let start = Start::Runtime(Box::new(fence::Runtime::new(image, &module)?));
+        Ok(Guest { engine, instances, start, metering: variant.metering(), id })
     }
 }
 

@@ -28,6 +28,7 @@ mod grant;
 mod identity;
 mod image;
 mod job;
+mod kept;
 mod language;
 mod modules;
 mod os;

@@ -1,10 +1,9 @@
 //! The scan that goes before every run.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use capibara_policies::{
     FileGrant, Finding, Need, NeedKind, Policy, Report, ScanMode, Scanner, Script as Scanned, Source, SourceLanguage,
@@ -14,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::grant::{Access, Grant};
 use crate::job::{Job, Script};
+use crate::kept::Kept;
 use crate::language::Language;
 use crate::modules::ScriptModule;
 use crate::os;
@@ -197,34 +197,27 @@ fn shown_path(job: &Job) -> String {
 /// Scans that were made, by digest of sources and policy: the same script is not scanned twice.
 pub(crate) struct Scans {
     reports: KeptReports,
-    kept: Mutex<Kept>,
+    kept: Kept<Arc<Scan>>,
     /// The policies seen last, with the digest of each, the last one at the end.
     policies: Mutex<Vec<(Arc<Policy>, String)>>,
     /// Bytes of sources scanned since memory was last given back.
     scanned: AtomicUsize,
 }
 
-#[derive(Default)]
-struct Kept {
-    by_digest: HashMap<[u8; 32], Arc<Scan>>,
-    /// Oldest first.
-    order: VecDeque<[u8; 32]>,
-    bytes: usize,
-}
-
 impl Scans {
     pub(crate) fn new(reports: KeptReports) -> Self {
-        Self { reports, kept: Mutex::default(), policies: Mutex::default(), scanned: AtomicUsize::new(0) }
+        let kept = Kept::new(MOST_KEPT, MOST_KEPT_BYTES);
+        Self { reports, kept, policies: Mutex::default(), scanned: AtomicUsize::new(0) }
     }
 
     /// The scan of that job.
     pub(crate) fn get(&self, job: &Job) -> Arc<Scan> {
         let digest = digest(job, &self.policy_digest(&job.policy));
-        if let Some(scan) = self.kept().by_digest.get(&digest) {
-            return scan.clone();
+        if let Some(scan) = self.kept.get(&digest) {
+            return scan;
         }
         let scan = Arc::new(Scan::of(job, &self.reports));
-        self.kept().keep(digest, scan.clone());
+        self.kept.keep(digest, scan.clone(), scan.bytes());
         self.give_back(&scan);
         scan
     }
@@ -251,27 +244,6 @@ impl Scans {
             self.scanned.store(0, Ordering::Relaxed);
             os::give_back_freed_memory();
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Kept {
-    fn keep(&mut self, digest: [u8; 32], scan: Arc<Scan>) {
-        let bytes = scan.bytes();
-        if bytes > MOST_KEPT_BYTES || self.by_digest.contains_key(&digest) {
-            return;
-        }
-        while self.order.len() >= MOST_KEPT || self.bytes + bytes > MOST_KEPT_BYTES {
-            let Some(oldest) = self.order.pop_front() else { break };
-            let gone = self.by_digest.remove(&oldest).map_or(0, |scan| scan.bytes());
-            self.bytes = self.bytes.saturating_sub(gone);
-        }
-        self.bytes += bytes;
-        self.order.push_back(digest);
-        self.by_digest.insert(digest, scan);
     }
 }
 

@@ -33,7 +33,7 @@ _FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
 
 _startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
 _module_count = 0  # length of sys.modules in the image
-_library_exits = ()  # what the library has to do at exit in the image: see `_pending_exits`
+_library_exits = ()  # what the library has to do at exit in the image: see `_library_lists`
 
 
 class _AbsentFinder:
@@ -135,7 +135,10 @@ def warm():
     _practise()
     _linecache.clearcache()
     _set_environment({})
-    _library_exits = _pending_exits()
+    if atexit._ncallbacks() != 1:
+        raise RuntimeError("another module than logging wants to be called at exit, each time")
+    atexit._clear()  # guest.c calls logging.shutdown
+    _library_exits = _library_lists()
     watch_buffers(_FILES)
     # What exists now is never looked at by the collector again: a collection in a run stays short and writes no page of the image.
     # Neither does counting references.
@@ -230,14 +233,14 @@ def module_code(name):
     return code
 
 
-def _pending_exits():
-    """How many functions wait for the end, and handlers that logging's would flush. No thread can be waited for: there is none."""
-    return atexit._ncallbacks(), len(threading._threading_atexits), len(_logging._handlerList)
+def _library_lists():
+    """Where the library itself notes what it has to do at the end. No thread can be waited for: there is none."""
+    return list(threading._threading_atexits), list(_logging._handlerList)
 
 
 def exits_wait():
-    """Whether a run has to call exit functions: what the library itself has registered does nothing unless the script used it."""
-    return _pending_exits() != _library_exits
+    """Whether a run has to call exit functions: what the library itself has noted does nothing unless the script used it."""
+    return atexit._ncallbacks() or (threading._threading_atexits, _logging._handlerList) != _library_exits
 
 
 def _flush_files():

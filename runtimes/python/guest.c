@@ -2,9 +2,16 @@
  *
  * Exports:
  *   wizer-initialize()      once, when the runtime is built: starts the interpreter and warms it (boot.py)
- *   alloc(n) -> ptr         memory for the source
+ *   alloc(n) -> ptr         memory for a source
  *   run(ptr, len) -> code   runs one script; afterwards the instance is dropped, so nothing is finalised for its own sake
+ *   compile(ptr, len) -> ptr to {ptr, len}, or 0
+ *                           compiles a script; afterwards the instance is dropped. 0 where that says anything: an error or a warning
+ *                           is for the run to show
+ *   run-compiled(ptr, len, code len) -> code
+ *                           as run, with what `compile` made of the same source and name behind the source
+ *   turn(ptr, len) -> code  runs the next part of a session: as run, and the instance's memory goes on to the next turn
  *   run-cold() -> code      building only: runs the program named by argv[1] without a memory image
+ *   capibara_input          a place for a source (and its code) of at most INPUT_BYTES, so that small ones need no `alloc`
  *   capibara_output         where the host finds what was printed and not yet written (output.c)
  *
  * run: the source (UTF-8) is in memory, its name is argv[0], the script's own arguments follow.
@@ -17,6 +24,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <marshal.h>
 #include <opcode_ids.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +52,12 @@ static PyObject *hook_exits;
 static PyObject *hook_finish;
 static PyObject *threading_shutdown;
 static PyObject *run_exitfuncs;
+static PyObject *logging_shutdown;
 static PyObject *main_globals;
+
+/* The host writes a source here, where it fits: its size in front, so that host and guest agree. */
+#define INPUT_BYTES (16 << 10)
+struct { uint32_t capacity; char bytes[INPUT_BYTES]; } capibara_input = {INPUT_BYTES, {0}};
 
 /* Given back when memory runs out, so that there is room for the traceback: one part when the first MemoryError is made, which needs a
  * traceback object for each frame, the other before it is reported. The C library's allocator serves a request only from freed blocks of
@@ -95,10 +108,14 @@ static void die(PyStatus status)
     abort();
 }
 
+static int flush_all(void);
+
 static void check(int ok)
 {
     if (ok) return;
     if (PyErr_Occurred()) PyErr_Print();
+    flush_all(); /* so that the recipe can say it */
+    fflush(stderr);
     abort();
 }
 
@@ -428,12 +445,14 @@ static int exits_wait(void)
     return wait != 0;
 }
 
-/* The order of Py_FinalizeEx, without what only matters to a process that goes on. */
+/* The order of Py_FinalizeEx, without what only matters to a process that goes on. logging registers its own function when it is
+ * imported, and functions are called in reverse: it comes last. */
 static int finish(int status)
 {
     if (exits_wait()) {
         call_at_exit(threading_shutdown);
         call_at_exit(run_exitfuncs);
+        call_at_exit(logging_shutdown);
     }
     int failed = flush_all();
     Py_CLEAR(main_globals);
@@ -441,14 +460,32 @@ static int finish(int status)
     return failed && status == 0 ? 120 : status;
 }
 
-static PyObject *evaluate(PyObject *source)
+/* A source as the host hands it over, perhaps with its code behind it; the memory is given back. */
+struct script {
+    PyObject *source; /* NULL: no memory */
+    PyObject *code;   /* marshalled, or NULL */
+};
+
+static struct script take(char *text, size_t length, size_t code_length)
+{
+    struct script script = {PyBytes_FromStringAndSize(text, (Py_ssize_t)length), NULL};
+    if (script.source && code_length) {
+        script.code = PyMarshal_ReadObjectFromString(text + length, (Py_ssize_t)code_length);
+        if (!script.code) Py_CLEAR(script.source);
+    }
+    if (text != capibara_input.bytes) free(text);
+    return script;
+}
+
+static PyObject *evaluate(struct script script)
 {
     PyObject *arguments = read_arguments();
     PyObject *environment = arguments ? read_environment() : NULL;
-    PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
+    PyObject *name =
+        environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, script.source, NULL) : NULL;
     PyObject *code = NULL, *result = NULL;
-    if (name == Py_None) code = PyObject_CallOneArg(hook_module, source);
-    else if (name) code = compile_source(source, name);
+    if (name == Py_None) code = PyObject_CallOneArg(hook_module, script.source);
+    else if (name) code = script.code ? Py_NewRef(script.code) : compile_source(script.source, name);
     if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
     Py_XDECREF(code);
     Py_XDECREF(name);
@@ -457,20 +494,97 @@ static PyObject *evaluate(PyObject *source)
     return result;
 }
 
-EXPORT("alloc") void *capibara_alloc(size_t bytes) { return malloc(bytes ? bytes : 1); }
-
-EXPORT("run") int capibara_run(char *text, size_t length)
+/* What every instance begins with: the image knows nothing of this run. */
+static void begin(void)
 {
     clock_base = processor_time();
     __wasilibc_reset_preopens();
     image_seed();
-    PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)length);
-    free(text);
-    PyObject *result = source ? evaluate(source) : NULL;
-    Py_XDECREF(source);
+}
+
+static int run(char *text, size_t length, size_t code_length)
+{
+    begin();
+    struct script script = take(text, length, code_length);
+    PyObject *result = script.source ? evaluate(script) : NULL;
+    Py_XDECREF(script.code);
+    Py_XDECREF(script.source);
     int status = result ? 0 : report();
     Py_XDECREF(result);
     return finish(status);
+}
+
+EXPORT("alloc") void *capibara_alloc(size_t bytes) { return malloc(bytes ? bytes : 1); }
+
+EXPORT("run") int capibara_run(char *text, size_t length) { return run(text, length, 0); }
+
+EXPORT("run-compiled") int capibara_run_compiled(char *text, size_t length, size_t code_length)
+{
+    return run(text, length, code_length);
+}
+
+/* ---- compiling for later runs ---- */
+
+/* The name that `prepare` gives the code of a script with this argv[0]. */
+static PyObject *code_name(PyObject *arguments)
+{
+    PyObject *first = PyList_GET_SIZE(arguments) ? PyList_GET_ITEM(arguments, 0) : NULL;
+    if (!first) { PyErr_SetString(PyExc_ValueError, "no name"); return NULL; }
+    if (PyUnicode_EqualToUTF8(first, "-c")) return PyUnicode_FromString("<string>");
+    if (PyUnicode_EqualToUTF8(first, "-")) return PyUnicode_FromString("<stdin>");
+    return Py_NewRef(first);
+}
+
+/* Whatever the compiler warns of becomes an error: a warning is shown by the run, each time. */
+static int warnings_are_errors(void)
+{
+    PyObject *warnings = PyImport_ImportModule("warnings");
+    PyObject *done = warnings ? PyObject_CallMethod(warnings, "simplefilter", "s", "error") : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(warnings);
+    return done != NULL;
+}
+
+static struct { char *at; uint32_t length; } compiled;
+
+EXPORT("compile") void *capibara_compile(char *text, size_t length)
+{
+    begin();
+    struct script script = take(text, length, 0);
+    PyObject *arguments = script.source && warnings_are_errors() ? read_arguments() : NULL;
+    PyObject *name = arguments ? code_name(arguments) : NULL;
+    PyObject *code = name ? compile_source(script.source, name) : NULL;
+    PyObject *bytes = code ? PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION) : NULL;
+    if (!bytes) return NULL;
+    compiled.at = PyBytes_AS_STRING(bytes);
+    compiled.length = (uint32_t)PyBytes_GET_SIZE(bytes);
+    return &compiled;
+}
+
+/* ---- sessions ---- */
+
+EXPORT("turn") int capibara_turn(char *text, size_t length)
+{
+    static int begun;
+    struct script script;
+    PyObject *result = NULL;
+    if (!begun) begin();
+    script = take(text, length, 0);
+    if (script.source && !begun) {
+        result = evaluate(script);
+    } else if (script.source) {
+        PyObject *name = PyUnicode_FromString("<string>");
+        PyObject *code = name ? compile_source(script.source, name) : NULL;
+        result = code ? PyEval_EvalCode(code, main_globals, main_globals) : NULL;
+        Py_XDECREF(code);
+        Py_XDECREF(name);
+    }
+    begun = 1;
+    Py_XDECREF(script.source);
+    int status = result ? 0 : report();
+    Py_XDECREF(result);
+    int failed = flush_all();
+    return failed && status == 0 ? 120 : status;
 }
 
 static PyObject *function_of(PyObject *module, const char *name)
@@ -497,6 +611,7 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     run_exitfuncs = function_of(PyImport_ImportModule("atexit"), "_run_exitfuncs");
     PyObject *done = PyObject_CallNoArgs(function_of(boot, "warm"));
     check(done != NULL);
+    logging_shutdown = function_of(PyImport_ImportModule("logging"), "shutdown");
     Py_DECREF(done);
     PyObject *main_module = PyImport_AddModule("__main__");
     check(main_module != NULL);

@@ -72,6 +72,50 @@ fn equal_jobs_give_equal_bytes_and_fuel() {
 }
 
 #[test]
+fn a_script_that_was_compiled_before_runs_as_the_first_time() {
+    let deep = format!("x = {}1{}", "(".repeat(150), ")".repeat(150));
+    let large = format!("x = 0\n{}print(x)", "x += 1\n".repeat(12_000)); // more than is compiled apart
+    let many = format!("x = 0\n{}print(x)", "x += 1\n".repeat(5_000)); // and its code more than is kept, nearly
+    let scripts = [
+        ("print(__name__, (lambda: 1000)() is (lambda: 1000)())", "__main__"),
+        ("print('\\d')", "SyntaxWarning"),
+        ("assert (1, 'always')\nprint(1)", "SyntaxWarning"),
+        ("print(1", "SyntaxError: '(' was never closed"),
+        ("x = 1\n  y = 2", "IndentationError"),
+        ("1 / 0", "    1 / 0\n    ~~^~~\nZeroDivisionError"),
+        (&deep, ""),
+        (&large, "12000"),
+        (&many, "5000"),
+        ("", ""),
+    ];
+    let pinned = |code: &str| Job::python(code).with_epoch(Epoch::from_nanos(0)).with_seed(0);
+    for (code, said) in scripts {
+        let (engine, other) = (engine(), self::engine());
+        let first = engine.run_blocking(pinned(code)).unwrap();
+        let shown = first.stdout.text().into_owned() + &first.stderr.text();
+        assert!(shown.contains(said), "{code}: {shown}");
+        for again in [&engine, &engine, &other] {
+            let again = again.run_blocking(pinned(code)).unwrap();
+            assert_eq!((&again.stdout, &again.stderr), (&first.stdout, &first.stderr), "{code}");
+            assert_eq!((again.usage.fuel, again.status), (first.usage.fuel, first.status.clone()), "{code}");
+        }
+    }
+    // The fuel that compiling takes is part of the run's, and binds it.
+    let code = format!("x = 0\n{}", "x += 1\n".repeat(2_000));
+    let needed = engine().run_blocking(pinned(&code)).unwrap().usage.fuel.unwrap();
+    for fuel in [needed / 3, needed - 1] {
+        let limited = |engine: capibara::Engine| {
+            engine.run_blocking(pinned(&code).with_limits(Limits { fuel: Some(fuel), ..Limits::default() })).unwrap()
+        };
+        let (cold, warm) = (engine(), engine());
+        warm.run_blocking(pinned(&code)).unwrap();
+        let (cold, warm) = (limited(cold), limited(warm));
+        assert!(matches!(&cold.status, Status::Limit(hit) if hit.kind == LimitKind::Fuel), "{:?}", cold.status);
+        assert_eq!((cold.status, cold.usage.fuel), (warm.status, warm.usage.fuel));
+    }
+}
+
+#[test]
 fn output_streams_to_a_sink_in_order() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();

@@ -1,12 +1,15 @@
 //! Where scripts run. One fence so far: WebAssembly in this process.
 
+mod compiled;
+mod guest;
 mod linker;
 mod state;
 mod stdin;
 mod wasm;
 mod watch;
 
+pub(crate) use guest::{Guest, Runtime, Start};
 pub(crate) use linker::{WASI, link};
 pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
-pub(crate) use wasm::{Guest, Start, denied, run};
+pub(crate) use wasm::{denied, run};
 pub(crate) use watch::block_on;

@@ -7,57 +7,30 @@ use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Instance, InstancePre, Store, TypedFunc, UpdateDeadline};
+use wasmtime::{Store, TypedFunc, UpdateDeadline};
 
+use super::compiled::{Compiled, Until, compiled};
+use super::guest::{CallError, Guest, Interpreter, Start};
 use super::state::{State, StopError};
 use super::stdin::HostStdin;
-use super::watch::{Ended, Watch, poll_once};
+use super::watch::{Ended, Watch};
 use crate::artifact::{Metering, STACK_BYTES};
 use crate::error::EngineError;
 use crate::identity::Identity;
-use crate::image::{Image, Space};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
-use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, Status, Trap, Usage};
 use crate::program;
 use crate::scan::Scan;
-use crate::timer::Timer;
+use crate::timer::{Ticking, Timer};
 use crate::world::{ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig};
 
 /// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
 const YIELD_INTERVAL: u64 = 10_000_000;
 /// What `run` returns beyond exit codes: an uncaught error for want of memory.
 const OUT_OF_MEMORY: i32 = 256;
-/// Export of guests that keep output in buffers of their own.
-const OUTPUT_BUFFERS: &str = "capibara_output";
 /// Largest script file, in bytes.
 const MAX_SOURCE: usize = 64 << 20;
-
-/// A runtime or program that is loaded and ready to make instances.
-pub(crate) struct Guest {
-    pub(crate) engine: wasmtime::Engine,
-    pub(crate) instances: InstancePre<State>,
-    pub(crate) start: Start,
-    pub(crate) metering: Metering,
-    pub(crate) id: RuntimeId,
-}
-
-/// How an instance comes to be and is started.
-pub(crate) enum Start {
-    /// A language's runtime: memory is an image, and `run` takes the script.
-    Runtime(Arc<Image>),
-    /// A program: it brings its own memory, of so many bytes at first, and `_start` takes nothing.
-    Program { memory_bytes: u64 },
-}
-
-impl Start {
-    fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Runtime(image) => image.memory_bytes() as u64,
-            Self::Program { memory_bytes } => *memory_bytes,
-        }
-    }
-}
 
 /// A script in the form a guest takes it: its name (first argument) and its source.
 fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
@@ -128,7 +101,7 @@ pub(crate) async fn run(
         files.extend(scan.modules.iter().map(|it| (format!("/script/{}", it.path), it.source.clone())));
     }
     let mut world_args = Vec::with_capacity(args.len() + 1);
-    world_args.push(name);
+    world_args.push(name.clone());
     world_args.extend(args.iter().cloned());
     let granted: Vec<(String, bool)> = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
     let mut world = World::new(WorldConfig {
@@ -160,33 +133,28 @@ pub(crate) async fn run(
         None => None,
     };
 
-    let mut store = Store::new(&guest.engine, State::new(world, limits.memory, host_stdin, timer.clone()));
-    store.limiter(|state| state);
+    let compiled = match (&guest.start, &script) {
+        (Start::Program { .. }, _) | (_, Script::Module(_)) => None,
+        (Start::Runtime(runtime), _) => {
+            let until = Until { deadline, canceler: &canceler, timer };
+            compiled(guest, runtime, &name, source, until).await.filter(|compiled| compiled.fits(&limits))
+        }
+    };
+    let spending = Spending {
+        limit: limits.fuel.unwrap_or(u64::MAX),
+        spent: compiled.as_ref().map_or(0, |compiled| compiled.fuel),
+    };
+    let state = State::new(world, limits.memory, host_stdin, timer.clone());
+    let (mut store, _ticking) = store(guest, state, spending, timer)?;
     store.data_mut().deadline = Some(deadline);
     store.data_mut().canceler = canceler.clone();
-    let _ticking = match guest.metering {
-        Metering::Fuel => {
-            let fuel = limits.fuel.unwrap_or(u64::MAX);
-            store.data_mut().fuel_start = fuel;
-            store.set_fuel(fuel).map_err(EngineError::wasm("set the fuel"))?;
-            store
-                .fuel_async_yield_interval(Some(YIELD_INTERVAL))
-                .map_err(EngineError::wasm("set the yield interval"))?;
-            None
-        }
-        Metering::Epoch => {
-            store.set_epoch_deadline(1);
-            store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-            Some(timer.tick(&guest.engine).map_err(EngineError::os("start the engine's timer"))?)
-        }
-        Metering::Unmetered => None,
-    };
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
-        let call = pin!(call(guest, &mut store, source));
+        let call = pin!(call(guest, &mut store, source, compiled.as_deref()));
         Watch { inner: call, deadline, slept_nanos, canceler: &canceler, alarm: timer.alarm(), polls: 0 }.await
     };
     let wall_time = started.elapsed();
+    let compiled_peak = compiled.as_ref().map_or(0, |compiled| compiled.memory_peak);
     let ended = take_output(&mut store, ended);
     if let Some(memory) = store.data().memory {
         let linear = memory.data_size(&store) as u64;
@@ -237,7 +205,7 @@ pub(crate) async fn run(
             fuel: fuel_used,
             wall_time,
             slept,
-            memory_peak_bytes: memory_peak.max(world.memory_peak),
+            memory_peak_bytes: memory_peak.max(world.memory_peak).max(compiled_peak),
             output_bytes: world.output_bytes,
             files_written: world.files_written,
             bytes_written: world.bytes_written,
@@ -293,15 +261,54 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
     }
 }
 
+/// Fuel of a store: the limit, and what of it was spent before.
+#[derive(Clone, Copy)]
+pub(super) struct Spending {
+    pub(super) limit: u64,
+    pub(super) spent: u64,
+}
+
+/// Makes a store that gives control back about every millisecond, for as long as the guard is there.
+pub(super) fn store<'t>(
+    guest: &Guest,
+    state: State,
+    spending: Spending,
+    timer: &'t Timer,
+) -> Result<(Store<State>, Option<Ticking<'t>>), EngineError> {
+    let mut store = Store::new(&guest.engine, state);
+    store.limiter(|state| state);
+    let ticking = match guest.metering {
+        Metering::Fuel => {
+            store.data_mut().fuel_start = spending.limit;
+            store.set_fuel(spending.limit.saturating_sub(spending.spent)).map_err(EngineError::wasm("set the fuel"))?;
+            store
+                .fuel_async_yield_interval(Some(YIELD_INTERVAL))
+                .map_err(EngineError::wasm("set the yield interval"))?;
+            None
+        }
+        Metering::Epoch => {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+            Some(timer.tick(&guest.engine).map_err(EngineError::os("start the engine's timer"))?)
+        }
+        Metering::Unmetered => None,
+    };
+    Ok((store, ticking))
+}
+
 /// Makes the instance and runs it.
-async fn call(guest: &Guest, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
+async fn call(
+    guest: &Guest,
+    store: &mut Store<State>,
+    source: &[u8],
+    compiled: Option<&Compiled>,
+) -> Result<i32, CallError> {
     match &guest.start {
-        Start::Runtime(image) => {
-            // The image is announced to this thread, so the instance must come of one poll; nothing in it can wait.
-            let instance = Space::with_image(image, || poll_once(guest.instances.instantiate_async(&mut *store)))
-                .ok_or(CallError::Contract("its instantiation waits"))?
-                .map_err(CallError::Instance)?;
-            run_script(&instance, store, source).await
+        Start::Runtime(runtime) => {
+            let interpreter = Interpreter::new(guest, runtime, store)?;
+            let status = interpreter.run(store, source, compiled.map(|compiled| &*compiled.code)).await?;
+            // No memory for the source: the script ends before it starts, for want of memory.
+            Ok(status.unwrap_or(OUT_OF_MEMORY))
         }
         Start::Program { .. } => {
             // Its start function, if it has one, is the program's own code: it may take as long as the run.
@@ -325,32 +332,6 @@ fn instance_error(error: wasmtime::Error) -> CallError {
     }
 }
 
-/// Hands the source over to a runtime and runs it.
-async fn run_script(instance: &Instance, store: &mut Store<State>, source: &[u8]) -> Result<i32, CallError> {
-    let memory =
-        instance.get_memory(&mut *store, "memory").ok_or(CallError::Contract("it does not export `memory`"))?;
-    store.data_mut().memory = Some(memory);
-    if let Some(address) = instance.get_global(&mut *store, OUTPUT_BUFFERS).and_then(|it| it.get(&mut *store).i32()) {
-        let (bytes, state) = memory.data_and_store_mut(&mut *store);
-        state.world.set_output_buffers(bytes, address.cast_unsigned());
-    }
-    let alloc: TypedFunc<u32, u32> = instance
-        .get_typed_func(&mut *store, "alloc")
-        .map_err(|_| CallError::Contract("it does not export `alloc` as it should"))?;
-    let run: TypedFunc<(u32, u32), i32> = instance
-        .get_typed_func(&mut *store, "run")
-        .map_err(|_| CallError::Contract("it does not export `run` as it should"))?;
-    let outside = CallError::Contract("`alloc` gave an address outside its memory");
-    let Ok(len) = u32::try_from(source.len()) else { return Err(outside) };
-    let at = alloc.call_async(&mut *store, len).await.map_err(CallError::Guest)?;
-    // No memory for the source: the script ends before it starts, for want of memory.
-    if at == 0 {
-        return Ok(OUT_OF_MEMORY);
-    }
-    memory.write(&mut *store, at as usize, source).map_err(|_| outside)?;
-    run.call_async(&mut *store, (at, len)).await.map_err(CallError::Guest)
-}
-
 /// Takes what the script had printed and not yet written when it ended, and says how the run ended by that.
 fn take_output(store: &mut Store<State>, ended: Ended<Result<i32, CallError>>) -> Ended<Result<i32, CallError>> {
     let Some(memory) = store.data().memory else { return ended };
@@ -361,16 +342,6 @@ fn take_output(store: &mut Store<State>, ended: Ended<Result<i32, CallError>>) -
         Ended::Returned(Ok(_)) => Ended::Returned(Err(CallError::Guest(StopError::World(stop).into()))),
         ended => ended,
     }
-}
-
-/// Why a call did not return.
-enum CallError {
-    /// The guest trapped, or a host function stopped it.
-    Guest(wasmtime::Error),
-    /// No instance could be made.
-    Instance(wasmtime::Error),
-    /// The guest is not what it should be.
-    Contract(&'static str),
 }
 
 /// Which quotas a script met that went on.

@@ -13,7 +13,7 @@ pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=16777216 -Wl,
     -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks";
 
 /// The guest is a reactor: it exports functions instead of starting by itself, and where its output buffers are.
-pub(crate) const REACTOR: &str = "-mexec-model=reactor -Wl,--export=capibara_output";
+pub(crate) const REACTOR: &str = "-mexec-model=reactor -Wl,--export=capibara_input -Wl,--export=capibara_output";
 
 /// Compiling by a profile (`cargo xtask profile`). What it saw little of is not made small: it saw only programs that train.
 pub(crate) const PROFILE_USE: &str = "-fprofile-use=python.profdata -mllvm -pgso=false";
