@@ -1,6 +1,7 @@
 """Guest side of the Python runtime: what is done once before the memory image is taken, and what every run does.
 
-Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m), `exits_wait` and `finish` in each run.
+Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m), `exits_wait` and `finish` in each run,
+`turn` in each turn of a session.
 A run is measured in microseconds: whatever can be done in `warm` is not done in `prepare`, and each page written costs.
 """
 
@@ -33,6 +34,7 @@ _FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
 
 _startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
 _module_count = 0  # length of sys.modules in the image
+_turn_count = 0  # turns of this session
 _library_exits = ()  # what the library has to do at exit in the image: see `_library_lists`
 
 
@@ -211,6 +213,16 @@ def prepare(argv, env, source):
     main["__loader__"] = SourceFileLoader("__main__", name)
     _drop_shadowed(folder)
     return name
+
+
+def turn(source):
+    """Returns the file name of a turn's code. Tracebacks show its lines, also where a later turn calls a function of it."""
+    global _turn_count
+    _turn_count += 1
+    file = f"<turn {_turn_count}>"
+    text = source.decode("utf-8", "replace")
+    _linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    return file
 
 
 def module_code(name):

@@ -38,6 +38,7 @@
 
 #include "image.h"
 #include "output.h"
+#include "pages.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
 #define STATUS_MEMORY_ERROR 256
@@ -48,6 +49,7 @@ void __wasilibc_reset_preopens(void);
 static PyObject *boot;         /* module _capibara_boot */
 static PyObject *hook_prepare; /* its functions, looked up before the image is taken */
 static PyObject *hook_module;
+static PyObject *hook_turn;
 static PyObject *hook_exits;
 static PyObject *hook_finish;
 static PyObject *threading_shutdown;
@@ -61,21 +63,26 @@ struct { uint32_t capacity; char bytes[INPUT_BYTES]; } capibara_input = {INPUT_B
 
 /* Given back when memory runs out, so that there is room for the traceback: one part when the first MemoryError is made, which needs a
  * traceback object for each frame, the other before it is reported. The C library's allocator serves a request only from freed blocks of
- * the same power of two, so there are some of each, the size of pymalloc's arenas among them. Never touched, so they cost no page. */
+ * the same power of two, so there are some of each, and some of pymalloc's arenas. Never touched, so they cost no page. */
 #define RESERVE_SMALLEST 256
 #define RESERVE_LARGEST (256 << 10)
-static struct reserve { void *blocks[64]; int count; } for_traceback, for_report;
+static struct reserve {
+    void *blocks[64], *arenas[4];
+    int count, arena_count;
+} for_traceback, for_report;
 extern void (*capibara_give_back)(void);
 
 static void fill(struct reserve *reserve, int each)
 {
     for (size_t size = RESERVE_SMALLEST; size <= RESERVE_LARGEST; size *= 2)
-        for (int i = 0; i < each; i++) reserve->blocks[reserve->count++] = malloc(size < RESERVE_LARGEST ? size - 16 : size);
+        for (int i = 0; i < each; i++) reserve->blocks[reserve->count++] = malloc(size - 32);
+    while (reserve->arena_count < each) reserve->arenas[reserve->arena_count++] = pages_take(PAGES_ARENA);
 }
 
 static void give_back(struct reserve *reserve)
 {
     while (reserve->count > 0) free(reserve->blocks[--reserve->count]);
+    while (reserve->arena_count > 0) pages_give_back_arena(NULL, reserve->arenas[--reserve->arena_count], PAGES_ARENA);
 }
 
 static void give_back_for_traceback(void) { give_back(&for_traceback); }
@@ -128,7 +135,7 @@ static void load_stdlib(const char *path)
     fseek(file, 0, SEEK_END);
     long size = ftell(file);
     fseek(file, 0, SEEK_SET);
-    unsigned char *blob = malloc(size), *at = blob + 4;
+    unsigned char *blob = pages_take(size), *at = blob + 4;
     if (!blob || fread(blob, 1, size, file) != (size_t)size) abort();
     fclose(file);
     unsigned count;
@@ -152,6 +159,7 @@ static void load_stdlib(const char *path)
 static void start_python(const char *lib)
 {
     setlocale(LC_CTYPE, "C.UTF-8"); /* as python does itself where no locale is set */
+    pages_install();
     PyPreConfig pre;
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
@@ -563,23 +571,32 @@ EXPORT("compile") void *capibara_compile(char *text, size_t length)
 
 /* ---- sessions ---- */
 
+/* What a run does before its script, once. */
+static int begin_session(PyObject *source)
+{
+    begin();
+    PyObject *arguments = read_arguments();
+    PyObject *environment = arguments ? read_environment() : NULL;
+    PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
+    Py_XDECREF(name);
+    Py_XDECREF(environment);
+    Py_XDECREF(arguments);
+    return name != NULL;
+}
+
 EXPORT("turn") int capibara_turn(char *text, size_t length)
 {
     static int begun;
-    struct script script;
-    PyObject *result = NULL;
-    if (!begun) begin();
-    script = take(text, length, 0);
-    if (script.source && !begun) {
-        result = evaluate(script);
-    } else if (script.source) {
-        PyObject *name = PyUnicode_FromString("<string>");
-        PyObject *code = name ? compile_source(script.source, name) : NULL;
-        result = code ? PyEval_EvalCode(code, main_globals, main_globals) : NULL;
-        Py_XDECREF(code);
-        Py_XDECREF(name);
+    struct script script = take(text, length, 0);
+    PyObject *name = NULL, *code = NULL, *result = NULL;
+    if (script.source && (begun || begin_session(script.source))) {
+        begun = 1;
+        name = PyObject_CallOneArg(hook_turn, script.source);
     }
-    begun = 1;
+    if (name) code = compile_source(script.source, name);
+    if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
+    Py_XDECREF(code);
+    Py_XDECREF(name);
     Py_XDECREF(script.source);
     int status = result ? 0 : report();
     Py_XDECREF(result);
@@ -605,6 +622,7 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     check(boot && PyModule_AddFunctions(boot, boot_methods) == 0);
     hook_prepare = function_of(boot, "prepare");
     hook_module = function_of(boot, "module_code");
+    hook_turn = function_of(boot, "turn");
     hook_exits = function_of(boot, "exits_wait");
     hook_finish = function_of(boot, "finish");
     threading_shutdown = function_of(PyImport_ImportModule("threading"), "_shutdown");

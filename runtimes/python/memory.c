@@ -1,4 +1,5 @@
-/* memchr, memrchr, memcmp and strlen, sixteen bytes at a time: the toolchain's C library takes one. */
+/* memchr, memrchr, memcmp, strlen, strchr and strchrnul, sixteen bytes at a time: the toolchain's C library takes one, and looks for the
+ * end of a text before it looks for anything in it (so that CPython's tokenizer read the rest of the source at each line). */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -70,4 +71,42 @@ size_t strlen(const char *text)
     do at += WIDTH;
     while (!(bits = found(at, zero)));
     return at + __builtin_ctz(bits) - text;
+}
+
+/* The first `byte`, or the end. Reads as strlen does. */
+char *strchrnul(const char *text, int byte)
+{
+    const v128_t zero = wasm_i8x16_const_splat(0), wanted = wasm_i8x16_splat((int8_t)byte);
+    const char *at = (const char *)((uintptr_t)text & ~(WIDTH - 1));
+    uint32_t bits = (found(at, zero) | found(at, wanted)) >> (text - at);
+    if (bits) return (char *)text + __builtin_ctz(bits);
+    do at += WIDTH;
+    while (!(bits = found(at, zero) | found(at, wanted)));
+    return (char *)at + __builtin_ctz(bits);
+}
+
+char *strchr(const char *text, int byte)
+{
+    char *at = strchrnul(text, byte);
+    return *at == (char)byte ? at : NULL;
+}
+
+/* How many bytes `text` begins with that are, or are not, among `set`. */
+static size_t span(const char *text, const char *set, int among)
+{
+    uint8_t member[256] = {0};
+    for (const char *at = set; *at; at++) member[(uint8_t)*at] = 1;
+    size_t size = 0;
+    while (text[size] && member[(uint8_t)text[size]] == among) size++;
+    return size;
+}
+
+size_t strspn(const char *text, const char *set) { return span(text, set, 1); }
+
+size_t strcspn(const char *text, const char *set) { return span(text, set, 0); }
+
+char *strpbrk(const char *text, const char *set)
+{
+    text += strcspn(text, set);
+    return *text ? (char *)text : NULL;
 }

@@ -8,8 +8,9 @@ pub(crate) const BASE: &str = "-target wasm32-wasi \
     -O3 -g0 -DNDEBUG -w -Wno-date-time -Wno-error=int-conversion \
     -D_WASI_EMULATED_GETPID -D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_PROCESS_CLOCKS";
 
-/// Linking: a 16 MiB C stack (zig puts it first, so that an overflow traps) and 32 MiB of memory to start with.
-pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=16777216 -Wl,--initial-memory=33554432 \
+/// Linking: a 16 MiB C stack (zig puts it first, so that an overflow traps). Memory begins with what the data takes: the
+/// allocators take whole pages behind it.
+pub(crate) const LINK: &str = "-Wl,--strip-debug -Wl,-z,stack-size=16777216 \
     -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks";
 
 /// The guest is a reactor: it exports functions instead of starting by itself, and where its output buffers are.

@@ -74,6 +74,7 @@ impl Units {
                 unit("gen/guest.c", "guest", core.clone()),
                 unit("gen/image.c", "image", core.clone()),
                 unit("gen/output.c", "output", core.clone()),
+                unit("gen/pages.c", "pages", core.clone()),
             ],
         })
     }
@@ -206,6 +207,8 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("image.h", guest::IMAGE_H)?;
     write("output.c", guest::OUTPUT_C)?;
     write("output.h", guest::OUTPUT_H)?;
+    write("pages.c", guest::PAGES_C)?;
+    write("pages.h", guest::PAGES_H)?;
     write("memory.c", guest::MEMORY_C)?;
     write("sha256.c", guest::SHA256_C)?;
     write("stubs.c", guest::STUBS_C)?;
