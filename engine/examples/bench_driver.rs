@@ -9,7 +9,8 @@
 //! | `{"op":"quit"}` | `{"bye":true}` |
 //!
 //! Options: `--live` measures the variant without fuel. With `--memory N` it serves nothing, holds N live instances
-//! after hello and prints the private memory of each.
+//! after hello and prints the private memory of each; with `--stop N` it runs N endless loops at once, one thread each,
+//! and prints how long after their limit the last of them had ended.
 
 use std::future::Future;
 use std::io::{BufRead, Write};
@@ -29,6 +30,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(at) = words.iter().position(|word| word == "--memory") {
         let count: usize = words.get(at + 1).ok_or("--memory needs a number")?.parse()?;
         return report_memory(&engine, &mut held, count);
+    }
+    if let Some(at) = words.iter().position(|word| word == "--stop") {
+        let count: usize = words.get(at + 1).ok_or("--stop needs a number")?.parse()?;
+        return report_stops(&engine, count, live);
     }
     let mut replies = std::io::stdout().lock();
     let mut reply = |value: Value| -> std::io::Result<()> {
@@ -158,5 +163,21 @@ fn report_memory(engine: &Engine, held: &mut Held, count: usize) -> Result<(), B
     let after = private_dirty_kib()?;
     let each = (after - before) as f64 / count as f64;
     writeln!(std::io::stdout(), "{}", json!({"live": count, "private_dirty_kib_each": each}))?;
+    Ok(())
+}
+
+fn report_stops(engine: &Engine, count: usize, live: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let limit = Duration::from_secs(1);
+    let stop = || -> Result<Duration, EngineError> {
+        let limits = Limits { wall_time: limit, fuel: None, ..Limits::default() };
+        let outcome = engine.run_blocking(Job::python("while True: pass").with_limits(limits).with_live(live))?;
+        Ok(outcome.usage.wall_time.saturating_sub(limit))
+    };
+    let late = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..count).map(|_| scope.spawn(stop)).collect();
+        runs.into_iter().map(|run| run.join().unwrap_or(Ok(Duration::MAX))).collect::<Result<Vec<_>, _>>()
+    })?;
+    let worst = late.into_iter().max().unwrap_or_default();
+    writeln!(std::io::stdout(), "{}", json!({"running": count, "latest_ms": worst.as_secs_f64() * 1e3}))?;
     Ok(())
 }

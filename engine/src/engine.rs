@@ -12,8 +12,9 @@ use wasmtime::{Linker, Module};
 
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
 use crate::error::EngineError;
-use crate::fence::{self, Guest, Start, State};
-use crate::grant::{self, Protected};
+use crate::fence::{self, Guest, Processors, Start, State};
+use crate::gate::{Gate, Pass};
+use crate::grant::{self, Grant, Protected};
 use crate::image::{Image, Space};
 use crate::job::{Job, Script};
 use crate::language::Language;
@@ -22,7 +23,9 @@ use crate::programs::Programs;
 use crate::recipe::Steps;
 use crate::reports::KeptReports;
 use crate::scan::{Scan, Scans};
+use crate::session::{Session, SessionConfig};
 use crate::timer::Timer;
+use crate::world::HostGrant;
 
 /// How an engine is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,22 @@ pub struct EngineConfig {
     /// The engine runs one job: memory is thrown away after it instead of being put back for the next run, which saves
     /// the time. Default: false.
     pub single_run: bool,
+    /// How many runs and turns may be under way at one time, and how many may wait. Default: `None`, all start at once.
+    pub queue: Option<Queue>,
+}
+
+/// Bounds what an engine does at one time.
+///
+/// A run that finds no place waits in a queue; one that finds the queue full is refused
+/// ([`EngineError::Overloaded`]). A place that becomes free goes to the next [caller](Job::caller) in rotation, so that
+/// one with a thousand jobs does not keep another with one waiting. A run keeps its place while it sleeps or waits for
+/// input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Runs under way at one time, at least 1. About the number of processors keeps all of them busy.
+    pub running: usize,
+    /// Runs that may wait.
+    pub waiting: usize,
 }
 
 /// Which of its two compiled forms a runtime is used in.
@@ -137,6 +156,8 @@ struct Shared {
     guests: Mutex<HashMap<(Language, Variant), Shelf>>,
     programs: Programs,
     scans: Scans,
+    gate: Option<Arc<Gate>>,
+    processors: Arc<Processors>,
 }
 
 /// One loaded guest, or none yet. Whoever else wants it waits while it is loaded; others do not.
@@ -160,6 +181,7 @@ impl Engine {
         };
         let scans = Scans::new(KeptReports::new(&folders.cache));
         let space = Space::new(config.verify_memory, !config.single_run);
+        let gate = config.queue.map(|queue| Arc::new(Gate::new(queue.running, queue.waiting)));
         Ok(Self(Arc::new(Shared {
             config,
             folders,
@@ -168,6 +190,8 @@ impl Engine {
             guests: Mutex::default(),
             programs: Programs::default(),
             scans,
+            gate,
+            processors: Arc::new(Processors::new()),
         })))
     }
 
@@ -191,17 +215,46 @@ impl Engine {
         if scan.verdict == Verdict::Deny {
             return Ok(fence::denied(job, scan));
         }
+        let _place = self.place(&job.caller).await?;
         let variant = Variant::of(job.live);
         let guest = match job.language {
             Language::Wasm => self.program(&job.script, variant)?,
             language => self.guest(language, variant, None)?,
         };
-        let grants = if job.grants.is_empty() {
-            Vec::new()
-        } else {
-            grant::open(&job.grants, &Protected::new(&self.0.folders.cache))?
-        };
+        let grants = self.open_grants(&job.grants)?;
         fence::run(&guest, job, scan, grants, &self.0.timer).await
+    }
+
+    /// Opens a session. Nothing is run yet.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the runtime is not there (see [`prepare`](Self::prepare)) or knows no sessions, or a grant cannot
+    /// be opened.
+    pub fn session(&self, config: SessionConfig) -> Result<Session, EngineError> {
+        let guest = self.guest(config.language, Variant::of(config.live), None)?;
+        let grants = self.open_grants(&Grant::of_policy(&config.policy))?;
+        Session::new(self.clone(), guest, config, grants)
+    }
+
+    fn open_grants(&self, grants: &[Grant]) -> Result<Vec<HostGrant>, EngineError> {
+        if grants.is_empty() { Ok(Vec::new()) } else { grant::open(grants, &Protected::new(&self.0.folders.cache)) }
+    }
+
+    /// A place to run, once it is that caller's turn.
+    pub(crate) async fn place(&self, caller: &Arc<str>) -> Result<Option<Pass>, EngineError> {
+        match &self.0.gate {
+            Some(gate) => Ok(Some(gate.enter(caller).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs a future on this thread to its end.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        fence::block_on(&self.0.processors, future)
+    }
+
+    pub(crate) fn timer(&self) -> &Arc<Timer> {
+        &self.0.timer
     }
 
     /// Runs a job on this thread to its end.
@@ -209,7 +262,7 @@ impl Engine {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_blocking(&self, job: Job) -> Result<Outcome, EngineError> {
-        fence::block_on(self.run(job))
+        self.block_on(self.run(job))
     }
 
     /// Makes a runtime ready: builds it if it is not there (minutes), compiles the variant if it is not there
@@ -413,7 +466,7 @@ impl Engine {
             linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
         let id =
             RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
-        let start = Start::Runtime(Box::new(fence::Runtime::new(image, &module)?));
+        let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), &module)?));
         Ok(Guest { engine, instances, start, metering: variant.metering(), id })
     }
 }

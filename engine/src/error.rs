@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use capibara_runtimes::RuntimeError;
 
 use crate::artifact::OpenError;
+use crate::gate::Full;
+use crate::image::SpaceError;
 
 /// We could not do the job. What a script does is never an error but an [`Outcome`](crate::Outcome).
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,20 @@ pub enum EngineError {
         /// What it did.
         reason: String,
     },
+    /// There is no room for another run or session now. Nothing was begun; others go on.
+    #[error("the engine is overloaded: {allowed} {resource} are in use")]
+    Overloaded {
+        /// What there is no more of: `places in the queue` or `memory mappings`.
+        resource: &'static str,
+        /// How many the engine may have.
+        allowed: usize,
+    },
+    /// A session takes no more turns.
+    #[error("the session has ended: {reason}")]
+    SessionEnded {
+        /// What ended it.
+        reason: &'static str,
+    },
     /// The operating system refused something the engine needs.
     #[error("failed to {action}")]
     Os {
@@ -99,6 +115,8 @@ impl EngineError {
             Self::InvalidProgram { .. } => "invalid-program",
             Self::Code { .. } => "code",
             Self::Contract { .. } => "runtime-contract",
+            Self::Overloaded { .. } => "overloaded",
+            Self::SessionEnded { .. } => "session-ended",
             Self::Os { .. } => "operating-system",
         }
     }
@@ -116,6 +134,11 @@ impl EngineError {
                 Some("remove the runtime's folder and run `capibara runtime install python`".into())
             }
             Self::InvalidJob { hint, .. } | Self::InvalidProgram { hint, .. } => hint.clone(),
+            Self::Overloaded { resource, .. } if *resource == MAPPINGS => {
+                Some("drop sessions that are not needed, or raise `sysctl vm.max_map_count`".into())
+            }
+            Self::Overloaded { .. } => Some("try again when a run has ended, or allow a longer queue".into()),
+            Self::SessionEnded { .. } => Some("open another session".into()),
             Self::Code { .. } => None,
             Self::Os { .. } => None,
         }
@@ -125,6 +148,24 @@ impl EngineError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::RuntimeMissing { .. } | Self::CpuUnsupported { .. })
+    }
+}
+
+/// See [`EngineError::Overloaded`].
+const MAPPINGS: &str = "memory mappings";
+
+impl From<SpaceError> for EngineError {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::Mappings { allowed } => Self::Overloaded { resource: MAPPINGS, allowed },
+            SpaceError::Os(source) => Self::Os { action: "map memory for a script", source },
+        }
+    }
+}
+
+impl From<Full> for EngineError {
+    fn from(full: Full) -> Self {
+        Self::Overloaded { resource: "places in the queue", allowed: full.most_waiting }
     }
 }
 

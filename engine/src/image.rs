@@ -26,8 +26,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
@@ -48,6 +48,64 @@ const MAX_FREE_SLOTS: usize = 64;
 const MAX_FREE_STACKS: usize = 64;
 /// Bytes at the top of a fiber stack that stay resident between runs.
 const KEEP_STACK: usize = 128 << 10;
+/// Mappings of a slot, and of a fiber stack.
+const SLOT_MAPPINGS: usize = 3;
+const STACK_MAPPINGS: usize = 2;
+/// Mappings that are left to everything else in the process: an allocator that gets none ends it.
+const SPARE_MAPPINGS: usize = 4096;
+
+/// No memory or stack for a guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpaceError {
+    /// The system refuses it.
+    #[error(transparent)]
+    Os(#[from] io::Error),
+    /// As many mappings are in use as the kernel allows a process, but for a reserve.
+    #[error("{allowed} memory mappings are in use")]
+    Mappings {
+        /// What sandboxes may take together.
+        allowed: usize,
+    },
+}
+
+/// Counts the mappings of an engine's slots and stacks.
+struct Mappings {
+    used: AtomicUsize,
+    /// Worked out when many are in use.
+    allowed: OnceLock<usize>,
+}
+
+impl Mappings {
+    fn new() -> Self {
+        Self { used: AtomicUsize::new(0), allowed: OnceLock::new() }
+    }
+
+    /// Other engines, and the program itself, have theirs: the reserve is for them.
+    fn allowed(&self) -> usize {
+        *self.allowed.get_or_init(|| os::most_mappings().saturating_sub(SPARE_MAPPINGS).max(SPARE_MAPPINGS))
+    }
+
+    fn take(self: &Arc<Self>, count: usize) -> Result<TakenMappings, SpaceError> {
+        let used = self.used.fetch_add(count, Ordering::Relaxed) + count;
+        let taken = TakenMappings { count, of: self.clone() };
+        if used > SPARE_MAPPINGS && used > self.allowed() {
+            return Err(SpaceError::Mappings { allowed: self.allowed() });
+        }
+        Ok(taken)
+    }
+}
+
+/// Mappings in use, until it is dropped.
+struct TakenMappings {
+    count: usize,
+    of: Arc<Mappings>,
+}
+
+impl Drop for TakenMappings {
+    fn drop(&mut self) {
+        self.of.used.fetch_sub(self.count, Ordering::Relaxed);
+    }
+}
 
 /// The memory an instance starts with: the content of a file, then zeros up to `memory_bytes`.
 pub(crate) struct Image {
@@ -99,6 +157,7 @@ struct Slot {
     image: Arc<Image>,
     /// Accessible bytes.
     size: usize,
+    _mappings: TakenMappings,
 }
 
 // SAFETY: the range belongs to the slot alone; moving it to another thread moves that ownership.
@@ -107,9 +166,10 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    fn new(image: &Arc<Image>) -> io::Result<Self> {
+    fn new(image: &Arc<Image>, mappings: &Arc<Mappings>) -> Result<Self, SpaceError> {
+        let _mappings = mappings.take(SLOT_MAPPINGS)?;
         let base = os::map_anonymous(RESERVATION + GUARD, Protection::None)?;
-        let mut slot = Self { base, image: image.clone(), size: 0 };
+        let mut slot = Self { base, image: image.clone(), size: 0, _mappings };
         slot.show(image)?;
         Ok(slot)
     }
@@ -184,14 +244,46 @@ impl Drop for Slot {
 pub(crate) struct Space {
     free: Mutex<HashMap<u64, Vec<Slot>>>,
     stacks: Mutex<Vec<Stack>>,
+    mappings: Arc<Mappings>,
     verify: bool,
     /// Whether slots and stacks serve further runs.
     reuse: bool,
 }
 
+/// A slot that the next memory made on this thread takes, and who has it after that memory.
+struct Announced {
+    slot: Slot,
+    /// `None`: the space, for another run.
+    keeper: Option<KeptMemory>,
+}
+
 thread_local! {
-    /// The image the next memory made on this thread must show.
-    static ANNOUNCED: RefCell<Option<Arc<Image>>> = const { RefCell::new(None) };
+    static ANNOUNCED: RefCell<Option<Announced>> = const { RefCell::new(None) };
+}
+
+/// The memory of a session between its turns: what one instance left is what the next one finds.
+#[derive(Clone)]
+pub(crate) struct KeptMemory {
+    slot: Arc<Mutex<Option<Slot>>>,
+    space: Arc<Space>,
+}
+
+impl KeptMemory {
+    /// Bytes of linear memory it holds; 0 before the first turn and during one.
+    pub(crate) fn bytes(&self) -> u64 {
+        lock(&self.slot).as_ref().map_or(0, |slot| slot.size as u64)
+    }
+}
+
+impl Drop for KeptMemory {
+    fn drop(&mut self) {
+        // Instances hold a handle each: the last handle is the session's, or an instance's that outlived it.
+        if Arc::strong_count(&self.slot) == 1
+            && let Some(slot) = lock(&self.slot).take()
+        {
+            self.space.give_back(slot);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -202,24 +294,44 @@ impl Space {
     /// With `verify`, every restored slot is compared with its image (slow: tests and soaks). Without `reuse`, slots and
     /// stacks are unmapped after their run instead of being put back (a process that runs one script).
     pub(crate) fn new(verify: bool, reuse: bool) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), verify, reuse })
+        let mappings = Arc::new(Mappings::new());
+        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), mappings, verify, reuse })
     }
 
-    /// Runs `instantiate`, in which one memory is made, which starts as `image`. Must not wait: the announcement
-    /// belongs to this thread.
-    pub(crate) fn with_image<R>(image: &Arc<Image>, instantiate: impl FnOnce() -> R) -> R {
-        struct Withdraw;
-        impl Drop for Withdraw {
+    /// Runs `instantiate`, in which one memory is made: one that starts as `image`, or what `kept` holds, which it goes back
+    /// to. Must not wait: the announcement belongs to this thread.
+    ///
+    /// # Errors
+    /// If there is no address space or mapping left for it.
+    pub(crate) fn with_memory<R>(
+        &self,
+        image: &Arc<Image>,
+        kept: Option<&KeptMemory>,
+        instantiate: impl FnOnce() -> R,
+    ) -> Result<R, SpaceError> {
+        struct Withdraw<'a>(&'a Space);
+        impl Drop for Withdraw<'_> {
             fn drop(&mut self) {
-                ANNOUNCED.with(|slot| slot.borrow_mut().take());
+                match ANNOUNCED.with(|place| place.borrow_mut().take()) {
+                    Some(Announced { slot, keeper: Some(keeper) }) => *lock(&keeper.slot) = Some(slot),
+                    Some(Announced { slot, keeper: None }) => self.0.give_back(slot),
+                    None => {}
+                }
             }
         }
-        ANNOUNCED.with(|slot| *slot.borrow_mut() = Some(image.clone()));
-        let _withdraw = Withdraw;
-        instantiate()
+        let before = kept.and_then(|kept| lock(&kept.slot).take());
+        let slot = before.map_or_else(|| self.take(image), Ok)?;
+        ANNOUNCED.with(|place| *place.borrow_mut() = Some(Announced { slot, keeper: kept.cloned() }));
+        let _withdraw = Withdraw(self);
+        Ok(instantiate())
     }
 
-    fn take(&self, image: &Arc<Image>) -> io::Result<Slot> {
+    /// Memory for a session, which has nothing in it yet.
+    pub(crate) fn kept_memory(self: &Arc<Self>) -> KeptMemory {
+        KeptMemory { slot: Arc::default(), space: self.clone() }
+    }
+
+    fn take(&self, image: &Arc<Image>) -> Result<Slot, SpaceError> {
         let mut free = lock(&self.free);
         if let Some(slot) = free.get_mut(&image.id).and_then(Vec::pop) {
             return Ok(slot);
@@ -227,8 +339,8 @@ impl Space {
         let other = free.values_mut().find_map(Vec::pop);
         drop(free);
         match other {
-            Some(mut slot) => slot.show(image).map(|()| slot),
-            None => Slot::new(image),
+            Some(mut slot) => Ok(slot.show(image).map(|()| slot)?),
+            None => Slot::new(image, &self.mappings),
         }
     }
 
@@ -252,6 +364,7 @@ impl Space {
 /// A linear memory on a slot.
 struct Memory {
     slot: Option<Slot>,
+    keeper: Option<KeptMemory>,
     space: Arc<Space>,
 }
 
@@ -289,13 +402,15 @@ unsafe impl LinearMemory for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.space.give_back(slot);
+        match (self.slot.take(), &self.keeper) {
+            (Some(slot), Some(keeper)) => *lock(&keeper.slot) = Some(slot),
+            (Some(slot), None) => self.space.give_back(slot),
+            (None, _) => {}
         }
     }
 }
 
-/// Makes linear memories from announced images.
+/// Makes linear memories from announced slots.
 pub(crate) struct Creator(pub(crate) Arc<Space>);
 
 // SAFETY: memories have the reservation and guard that were asked for; any other request is refused.
@@ -308,15 +423,17 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let image = ANNOUNCED.with(|slot| slot.borrow_mut().take()).ok_or("no image was announced for this memory")?;
-        let fits = minimum == image.memory_bytes && maximum.is_none_or(|maximum| maximum >= minimum);
+        let announced = ANNOUNCED.with(|place| place.borrow_mut().take());
+        let Announced { slot, keeper } = announced.ok_or("no image was announced for this memory")?;
+        let memory = Memory { slot: Some(slot), keeper, space: self.0.clone() };
+        let start = memory.slot.as_ref().map_or(0, |slot| slot.image.memory_bytes);
+        let fits = minimum == start && maximum.is_none_or(|maximum| maximum >= memory.byte_size());
         if !fits || ty.is_64() || ty.is_shared() || reserved != Some(RESERVATION) || guard > GUARD {
             return Err(format!(
                 "memory of {minimum} to {maximum:?} bytes, {reserved:?} reserved, guard {guard}, is not the image's"
             ));
         }
-        let slot = self.0.take(&image).map_err(|error| format!("cannot map a memory: {error}"))?;
-        Ok(Box::new(Memory { slot: Some(slot), space: self.0.clone() }))
+        Ok(Box::new(memory))
     }
 }
 
@@ -325,6 +442,7 @@ struct Stack {
     base: *mut u8,
     /// Usable bytes, without the guard page.
     size: usize,
+    _mappings: TakenMappings,
 }
 
 // SAFETY: the range belongs to the stack alone.
@@ -333,10 +451,11 @@ unsafe impl Send for Stack {}
 unsafe impl Sync for Stack {}
 
 impl Stack {
-    fn new(size: usize) -> io::Result<Self> {
+    fn new(size: usize, mappings: &Arc<Mappings>) -> Result<Self, SpaceError> {
+        let _mappings = mappings.take(STACK_MAPPINGS)?;
         let page = os::page_size();
         let base = os::map_anonymous(size + page, Protection::None)?;
-        let stack = Self { base, size };
+        let stack = Self { base, size, _mappings };
         // SAFETY: inside the new mapping.
         unsafe { os::protect(base.add(page), size, Protection::ReadWrite)? };
         Ok(stack)
@@ -413,7 +532,7 @@ unsafe impl StackCreator for Stacks {
         };
         let stack = match kept {
             Some(stack) => stack,
-            None => Stack::new(size)?,
+            None => Stack::new(size, &self.0.mappings)?,
         };
         Ok(Box::new(LentStack { stack: Some(stack), space: self.0.clone() }))
     }

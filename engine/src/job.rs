@@ -133,7 +133,16 @@ pub struct Job {
     pub sink: Option<Box<dyn OutputSink>>,
     /// Whether output is kept for the [`Outcome`](crate::Outcome). Default: true.
     pub capture: bool,
+    /// Who asks for the run: callers that wait for a place take turns, see [`Queue`](crate::Queue). It changes nothing
+    /// about the run. Default: nobody in particular.
+    pub caller: Arc<str>,
     pub(crate) canceler: Canceler,
+}
+
+/// The caller of jobs that name none.
+pub(crate) fn nobody() -> Arc<str> {
+    static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+    NOBODY.clone()
 }
 
 impl Job {
@@ -163,6 +172,7 @@ impl Job {
             live: false,
             sink: None,
             capture: true,
+            caller: nobody(),
             canceler: Canceler::new(),
         }
     }
@@ -283,6 +293,13 @@ impl Job {
     #[must_use]
     pub fn with_capture(mut self, capture: bool) -> Self {
         self.capture = capture;
+        self
+    }
+
+    /// Says who asks for the run.
+    #[must_use]
+    pub fn with_caller(mut self, caller: impl Into<Arc<str>>) -> Self {
+        self.caller = caller.into();
         self
     }
 

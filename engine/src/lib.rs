@@ -24,6 +24,7 @@ mod fence;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod grant;
 mod identity;
 mod image;
@@ -38,6 +39,7 @@ mod programs;
 mod recipe;
 mod reports;
 mod scan;
+mod session;
 mod split;
 mod stream;
 mod timer;
@@ -48,7 +50,7 @@ pub use capibara_policies::{
     Finding, LimitKind, Limits, LimitsChange, Need, NeedKind, Policy, PolicyError, Severity, Span, Verdict,
 };
 pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
-pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Variant};
+pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Queue, Variant};
 pub use error::EngineError;
 pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
@@ -59,4 +61,5 @@ pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome,
 pub use recipe::steps as recipe_steps;
 pub use reports::KeptReports;
 pub use scan::Scan;
+pub use session::{Session, SessionConfig};
 pub use stream::{OutputSink, Stdin, Stream};

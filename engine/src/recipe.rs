@@ -10,7 +10,7 @@ use wasmtime::{Instance, Linker, Module, Store, Val};
 use wasmtime_wizer::{InstanceState, SnapshotVal, Wizer};
 
 use crate::artifact::{Cpu, Metering, config};
-use crate::fence::{State, StopError, block_on, link};
+use crate::fence::{Processors, State, StopError, block_on, link};
 use crate::split::split;
 use crate::stream::Stdin;
 use crate::timer::Timer;
@@ -37,6 +37,7 @@ pub(crate) struct Steps {
     engine: wasmtime::Engine,
     linker: Linker<State>,
     timer: Arc<Timer>,
+    processors: Arc<Processors>,
     /// The module that was compiled last, by digest: a recipe calls one module many times.
     last: Mutex<Option<([u8; 32], Module)>>,
 }
@@ -50,7 +51,13 @@ impl Steps {
         let engine = wasmtime::Engine::new(&config(Metering::Unmetered, Cpu::Native, None)?)?;
         let mut linker = Linker::new(&engine);
         link(&mut linker)?;
-        Ok(Self { engine, linker, timer: Arc::new(Timer::new()), last: Mutex::new(None) })
+        Ok(Self {
+            engine,
+            linker,
+            timer: Arc::new(Timer::new()),
+            processors: Arc::new(Processors::new()),
+            last: Mutex::new(None),
+        })
     }
 
     fn module(&self, bytes: &[u8]) -> Result<Module, StepError> {
@@ -88,7 +95,7 @@ impl Steps {
 
     /// Makes an instance and calls `_initialize` unless the export is a command's.
     fn instantiate(&self, store: &mut Store<State>, module: &Module, export: &str) -> Result<Instance, StepError> {
-        let instance = block_on(self.linker.instantiate_async(&mut *store, module))
+        let instance = block_on(&self.processors, self.linker.instantiate_async(&mut *store, module))
             .map_err(failed("instantiate a module of the recipe"))?;
         let memory =
             instance.get_memory(&mut *store, "memory").ok_or_else(|| StepError("no memory exported".into()))?;
@@ -96,18 +103,19 @@ impl Steps {
         if export != "_start"
             && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
         {
-            block_on(initialize.call_async(&mut *store, ())).map_err(failed("initialize a module of the recipe"))?;
+            block_on(&self.processors, initialize.call_async(&mut *store, ()))
+                .map_err(failed("initialize a module of the recipe"))?;
         }
         Ok(instance)
     }
 
     /// Calls an export without parameters; what it returns, or the exit code it ended with.
-    fn invoke(store: &mut Store<State>, instance: &Instance, export: &str) -> Result<i32, StepError> {
+    fn invoke(&self, store: &mut Store<State>, instance: &Instance, export: &str) -> Result<i32, StepError> {
         let function = instance
             .get_func(&mut *store, export)
             .ok_or_else(|| StepError(format!("no function `{export}` exported")))?;
         let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
-        match block_on(function.call_async(&mut *store, &[], &mut results)) {
+        match block_on(&self.processors, function.call_async(&mut *store, &[], &mut results)) {
             Ok(()) => Ok(results.first().and_then(Val::i32).unwrap_or(0)),
             Err(error) => match error.downcast::<StopError>() {
                 Ok(StopError::World(Stop::Exit(code))) => Ok(code.cast_signed()),
@@ -123,7 +131,7 @@ impl WasmSteps for Steps {
         let module = self.module(call.module)?;
         let mut store = self.store(&call)?;
         let instance = self.instantiate(&mut store, &module, call.export)?;
-        let exit_code = Self::invoke(&mut store, &instance, call.export)?;
+        let exit_code = self.invoke(&mut store, &instance, call.export)?;
         let mut world = store.into_data().world;
         let absolute = |path| format!("{}/{path}", call.output);
         let taken = world.take_files(call.output).into_iter();
@@ -140,10 +148,12 @@ impl WasmSteps for Steps {
         let module = Module::new(&self.engine, &instrumented).map_err(failed("compile the guest"))?;
         let mut store = self.store(&call)?;
         let instance = self.instantiate(&mut store, &module, call.export)?;
-        let invoked = Self::invoke(&mut store, &instance, call.export);
+        let invoked = self.invoke(&mut store, &instance, call.export);
         let snapshot = match &invoked {
-            Ok(_) => block_on(wizer.snapshot(&context, &mut Snapshot { store: &mut store, instance }))
-                .map_err(failed("take the memory image")),
+            Ok(_) => {
+                block_on(&self.processors, wizer.snapshot(&context, &mut Snapshot { store: &mut store, instance }))
+                    .map_err(failed("take the memory image"))
+            }
             Err(error) => Err(error.clone()),
         };
         let stderr = store.into_data().world.finish().stderr;

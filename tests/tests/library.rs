@@ -1,9 +1,15 @@
 //! The library, as an embedder uses it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use capibara::{CancelReason, Epoch, Job, Language, LimitKind, Limits, Policy, Script, Status, Stdin, Stream};
+use capibara::{
+    CancelReason, Engine, EngineConfig, EngineError, Epoch, Job, Language, LimitKind, Limits, Outcome, Policy, Queue,
+    Script, Status, Stdin, Stream,
+};
 use capibara_tests::engine;
 
 fn limit_of(outcome: &capibara::Outcome) -> Option<LimitKind> {
@@ -71,6 +77,14 @@ fn equal_jobs_give_equal_bytes_and_fuel() {
     assert_eq!((replay.stdout, replay.job_sha256), (one.stdout, one.job_sha256));
 }
 
+/// An engine that has run nothing yet.
+fn other_engine() -> Engine {
+    let mut config = EngineConfig::default();
+    config.cache_dir = Some(capibara_tests::cache());
+    config.verify_memory = true;
+    Engine::new(config).unwrap()
+}
+
 #[test]
 fn a_script_that_was_compiled_before_runs_as_the_first_time() {
     let deep = format!("x = {}1{}", "(".repeat(150), ")".repeat(150));
@@ -90,7 +104,7 @@ fn a_script_that_was_compiled_before_runs_as_the_first_time() {
     ];
     let pinned = |code: &str| Job::python(code).with_epoch(Epoch::from_nanos(0)).with_seed(0);
     for (code, said) in scripts {
-        let (engine, other) = (engine(), self::engine());
+        let (engine, other) = (other_engine(), other_engine());
         let first = engine.run_blocking(pinned(code)).unwrap();
         let shown = first.stdout.text().into_owned() + &first.stderr.text();
         assert!(shown.contains(said), "{code}: {shown}");
@@ -102,12 +116,12 @@ fn a_script_that_was_compiled_before_runs_as_the_first_time() {
     }
     // The fuel that compiling takes is part of the run's, and binds it.
     let code = format!("x = 0\n{}", "x += 1\n".repeat(2_000));
-    let needed = engine().run_blocking(pinned(&code)).unwrap().usage.fuel.unwrap();
+    let needed = other_engine().run_blocking(pinned(&code)).unwrap().usage.fuel.unwrap();
     for fuel in [needed / 3, needed - 1] {
         let limited = |engine: capibara::Engine| {
             engine.run_blocking(pinned(&code).with_limits(Limits { fuel: Some(fuel), ..Limits::default() })).unwrap()
         };
-        let (cold, warm) = (engine(), engine());
+        let (cold, warm) = (other_engine(), other_engine());
         warm.run_blocking(pinned(&code)).unwrap();
         let (cold, warm) = (limited(cold), limited(warm));
         assert!(matches!(&cold.status, Status::Limit(hit) if hit.kind == LimitKind::Fuel), "{:?}", cold.status);
@@ -388,4 +402,70 @@ fn a_program_runs_in_the_same_engine_as_scripts() {
     assert_eq!(error.code(), "invalid-job");
     let broken = engine().run_blocking(Job::wasm("x.wasm", b"\0asm\x01\0\0\0\xff".as_slice())).expect_err("no module");
     assert_eq!(broken.code(), "invalid-program");
+}
+
+#[test]
+fn a_queue_bounds_what_runs_and_refuses_what_it_cannot_hold() {
+    let mut config = EngineConfig::default();
+    config.cache_dir = Some(capibara_tests::cache());
+    config.queue = Some(Queue { running: 1, waiting: 2 });
+    let engine = Engine::new(config).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let job = |caller: &'static str, code: &str| {
+        let order = order.clone();
+        Job::python(code).with_caller(caller).with_sink(move |_: Stream, _: &[u8]| order.lock().unwrap().push(caller))
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut poll = |run: &mut Pin<Box<dyn Future<Output = _>>>| match run.as_mut().poll(&mut cx) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    };
+    let start = |job| -> Pin<Box<dyn Future<Output = Result<Outcome, EngineError>>>> {
+        let engine = engine.clone();
+        Box::pin(async move { engine.run(job).await })
+    };
+    // The first is under way, two wait, and there is no room for another.
+    let mut endless = start(job("loud", "while True: pass"));
+    assert!(poll(&mut endless).is_none());
+    let mut waiting = [start(job("loud", "print(1)")), start(job("quiet", "print(1)"))];
+    assert!(waiting.iter_mut().all(|run| poll(run).is_none()));
+    let refused = engine.run_blocking(job("quiet", "print(1)")).unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.to_string().contains("2 places in the queue")),
+        ("overloaded", true),
+        "{refused}"
+    );
+    assert!(order.lock().unwrap().is_empty());
+    // One that is dropped makes room; a denied script needs no place.
+    drop(endless);
+    let done = waiting.iter_mut().filter_map(&mut poll).collect::<Vec<_>>();
+    assert!(done.iter().all(|outcome| outcome.as_ref().is_ok_and(Outcome::success)) && !done.is_empty());
+    let [first, second] = waiting;
+    drop((first, second));
+    assert_eq!(engine.run_blocking(job("quiet", "import os; os.system('id')")).unwrap().status, Status::Denied);
+    assert!(engine.run_blocking(job("quiet", "print(1)")).unwrap().success());
+}
+
+#[test]
+fn endless_loops_stop_in_time_with_sixty_four_of_them() {
+    let engine = engine();
+    let limits = Limits { wall_time: Duration::from_secs(2), ..Limits::default() };
+    let started = Instant::now();
+    let late: Vec<Duration> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..64)
+            .map(|number| {
+                let (engine, limits) = (engine.clone(), limits.clone());
+                scope.spawn(move || {
+                    let job = Job::python("while True: pass").with_limits(limits).with_live(number % 2 == 1);
+                    let outcome = engine.run_blocking(job).unwrap();
+                    assert!(matches!(&outcome.status, Status::Limit(hit) if hit.kind == LimitKind::WallTime));
+                    outcome.usage.wall_time.saturating_sub(Duration::from_secs(2))
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    // A thread that has no processor for a while cannot look: 64 share two. (How late: `cargo xtask bars`.)
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(late.iter().all(|late| *late < Duration::from_secs(4)), "{late:?}");
 }

@@ -8,9 +8,12 @@
 //! speed and memory, as ratios in one interleaved run, `cargo xtask scans` what it promises about scanning, and
 //! `cargo xtask kernels` what computing costs (`--fuel`: against the recorded counts; `--record`: records them).
 //!
+//! `cargo xtask density [SESSIONS]` holds that many sessions (10,000) and asks each of them a second time.
+//!
 //! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
+mod density;
 mod kernels;
 mod profile;
 mod scans;
@@ -26,10 +29,13 @@ fn main() -> ExitCode {
         Some("test") => test(words.get(1..).unwrap_or_default()),
         Some("check") => check(),
         Some("bars") => bars::measure(),
+        Some("density") => density::measure(words.get(1..).unwrap_or_default()),
         Some("scans") => scans::measure(),
         Some("profile") => profile::make(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [FILTER] | check | bars | scans | kernels | profile")),
+        _ => Err(anyhow::anyhow!(
+            "usage: cargo xtask test [FILTER] | check | bars | density | scans | kernels | profile"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

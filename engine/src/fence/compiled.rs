@@ -7,19 +7,16 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use capibara_policies::Limits;
 use sha2::{Digest as _, Sha256};
 
 use super::guest::{CallError, Guest, Interpreter, Runtime};
 use super::state::State;
-use super::wasm::{Spending, store};
+use super::wasm::{Bounds, Spending, store};
 use super::watch::{Ended, Watch};
-use crate::cancel::Canceler;
 use crate::kept::Kept;
 use crate::stream::Stdin;
-use crate::timer::Timer;
 use crate::world::{ClockConfig, Quotas, RandomConfig, World, WorldConfig};
 
 /// Largest source, in bytes: a larger one takes long enough to compile that there is nothing to gain, and is compiled by
@@ -60,13 +57,6 @@ impl CompiledScripts {
     }
 }
 
-/// When a compilation has to end.
-pub(super) struct Until<'a> {
-    pub(super) deadline: Instant,
-    pub(super) canceler: &'a Canceler,
-    pub(super) timer: &'a Arc<Timer>,
-}
-
 /// The code of a script that is called `name`, compiled now if it was not before. `None` where the run has to do it,
 /// because compiling fails, warns or takes much, or because the run is to end now.
 pub(super) async fn compiled(
@@ -74,7 +64,7 @@ pub(super) async fn compiled(
     runtime: &Runtime,
     name: &str,
     source: &[u8],
-    until: Until<'_>,
+    until: &Bounds<'_>,
 ) -> Option<Arc<Compiled>> {
     if source.len() > MAX_SOURCE || !runtime.compiles() {
         return None;
@@ -87,7 +77,7 @@ pub(super) async fn compiled(
     if let Some(compiled) = runtime.compiled.0.get(&digest) {
         return compiled;
     }
-    let work = pin!(compile(guest, runtime, name, source, &until));
+    let work = pin!(compile(guest, runtime, name, source, until));
     let watch = Watch {
         inner: work,
         deadline: until.deadline,
@@ -112,7 +102,7 @@ async fn compile(
     runtime: &Runtime,
     name: &str,
     source: &[u8],
-    until: &Until<'_>,
+    until: &Bounds<'_>,
 ) -> Result<Option<Compiled>, CallError> {
     let world = World::new(WorldConfig {
         args: vec![name.to_owned()],
@@ -132,7 +122,7 @@ async fn compile(
     let (mut store, _ticking) = store(guest, state, Spending { limit: FUEL, spent: 0 }, until.timer)
         .map_err(|_| CallError::Contract("no store can be made for it"))?;
     store.data_mut().canceler = until.canceler.clone();
-    let interpreter = Interpreter::new(guest, runtime, &mut store)?;
+    let interpreter = Interpreter::new(guest, runtime, None, &mut store)?;
     let Some(code) = interpreter.compile(&mut store, source, MAX_CODE).await? else { return Ok(None) };
     let linear = interpreter.memory_bytes(&store);
     store.data_mut().note_memory(linear);

@@ -11,7 +11,7 @@ use super::state::State;
 use super::watch::poll_once;
 use crate::artifact::Metering;
 use crate::error::EngineError;
-use crate::image::{Image, Space};
+use crate::image::{Image, KeptMemory, Space, SpaceError};
 use crate::outcome::RuntimeId;
 
 /// A runtime or program that is loaded and ready to make instances.
@@ -43,6 +43,7 @@ impl Start {
 /// A language's runtime: the image its instances start from, and what they export.
 pub(crate) struct Runtime {
     image: Arc<Image>,
+    space: Arc<Space>,
     exports: Exports,
     pub(super) compiled: CompiledScripts,
 }
@@ -52,6 +53,7 @@ struct Exports {
     memory: ModuleExport,
     alloc: ModuleExport,
     run: ModuleExport,
+    turn: Option<ModuleExport>,
     /// `compile` and `run-compiled`.
     compiling: Option<(ModuleExport, ModuleExport)>,
     /// Addresses of the place for small sources and of the buffers that hold output.
@@ -62,17 +64,23 @@ struct Exports {
 impl Runtime {
     /// # Errors
     /// If the module does not export what a runtime must.
-    pub(crate) fn new(image: Arc<Image>, module: &Module) -> Result<Self, EngineError> {
+    pub(crate) fn new(image: Arc<Image>, space: Arc<Space>, module: &Module) -> Result<Self, EngineError> {
         let find = |name: &str| module.get_export_index(name);
         let exports = Exports {
             memory: find("memory").ok_or_else(|| EngineError::contract("it does not export `memory`"))?,
             alloc: find("alloc").ok_or_else(|| EngineError::contract("it does not export `alloc`"))?,
             run: find("run").ok_or_else(|| EngineError::contract("it does not export `run`"))?,
+            turn: find("turn"),
             compiling: find("compile").zip(find("run-compiled")),
             input: find("capibara_input"),
             output: find("capibara_output"),
         };
-        Ok(Self { image, exports, compiled: CompiledScripts::new() })
+        Ok(Self { image, space, exports, compiled: CompiledScripts::new() })
+    }
+
+    /// Memory for a session; `None` if the runtime knows no turns.
+    pub(crate) fn kept_memory(&self) -> Option<KeptMemory> {
+        self.exports.turn.as_ref().map(|_| self.space.kept_memory())
     }
 
     /// Whether scripts can be compiled apart from their run.
@@ -85,6 +93,8 @@ impl Runtime {
 pub(super) enum CallError {
     /// The guest trapped, or a host function stopped it.
     Guest(wasmtime::Error),
+    /// No memory for it, or no stack.
+    Space(SpaceError),
     /// No instance could be made.
     Instance(wasmtime::Error),
     /// The guest is not what it should be.
@@ -101,9 +111,18 @@ pub(super) struct Interpreter<'a> {
 const OUTSIDE: CallError = CallError::Contract("it gave an address outside its memory");
 
 impl<'a> Interpreter<'a> {
-    pub(super) fn new(guest: &Guest, runtime: &'a Runtime, store: &mut Store<State>) -> Result<Self, CallError> {
-        // The image is announced to this thread, so the instance must come of one poll; nothing in it can wait.
-        let instance = Space::with_image(&runtime.image, || poll_once(guest.instances.instantiate_async(&mut *store)))
+    /// Makes an instance: a fresh one, or one that goes on with the memory of a session.
+    pub(super) fn new(
+        guest: &Guest,
+        runtime: &'a Runtime,
+        kept: Option<&KeptMemory>,
+        store: &mut Store<State>,
+    ) -> Result<Self, CallError> {
+        // The memory is announced to this thread, so the instance must come of one poll; nothing in it can wait.
+        let instance = runtime
+            .space
+            .with_memory(&runtime.image, kept, || poll_once(guest.instances.instantiate_async(&mut *store)))
+            .map_err(CallError::Space)?
             .ok_or(CallError::Contract("its instantiation waits"))?
             .map_err(CallError::Instance)?;
         let exports = &runtime.exports;
@@ -189,6 +208,14 @@ impl<'a> Interpreter<'a> {
             }
         };
         status.map(Some).map_err(CallError::Guest)
+    }
+
+    /// Runs a turn of a session. `None` if there is no memory for its source.
+    pub(super) async fn turn(&self, store: &mut Store<State>, source: &[u8]) -> Result<Option<i32>, CallError> {
+        let turn = self.exports.turn.as_ref().ok_or(CallError::Contract("it does not export `turn`"))?;
+        let Some(at) = self.place(store, [source, &[]]).await? else { return Ok(None) };
+        let turn: TypedFunc<(u32, u32), i32> = self.function(store, turn)?;
+        turn.call_async(&mut *store, (at, source.len() as u32)).await.map(Some).map_err(CallError::Guest)
     }
 
     /// Compiles a script; its code, of at most `most` bytes, or `None` where the run had better do it.

@@ -5,11 +5,13 @@ mod guest;
 mod linker;
 mod state;
 mod stdin;
+mod turn;
 mod wasm;
 mod watch;
 
 pub(crate) use guest::{Guest, Runtime, Start};
 pub(crate) use linker::{WASI, link};
 pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
+pub(crate) use turn::Turns;
 pub(crate) use wasm::{denied, run};
-pub(crate) use watch::block_on;
+pub(crate) use watch::{Processors, block_on};

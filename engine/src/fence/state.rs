@@ -46,6 +46,8 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(world: World, memory_limit: u64, stdin: Option<HostStdin>, timer: Arc<Timer>) -> Self {
+        // What the turns before cost was theirs.
+        let fuel_taken = world.fuel_spent();
         Self {
             world,
             memory: None,
@@ -53,7 +55,7 @@ impl State {
             memory_peak: 0,
             memory_refused: None,
             fuel_start: 0,
-            fuel_taken: 0,
+            fuel_taken,
             host_calls: 0,
             deadline: None,
             canceler: Canceler::new(),

@@ -9,24 +9,29 @@ use capibara_policies::{LimitKind, Limits};
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Store, TypedFunc, UpdateDeadline};
 
-use super::compiled::{Compiled, Until, compiled};
+use super::compiled::{Compiled, compiled};
 use super::guest::{CallError, Guest, Interpreter, Start};
 use super::state::{State, StopError};
 use super::stdin::HostStdin;
-use super::watch::{Ended, Watch};
+use super::watch::{Ended, Unhurried, Watch};
 use crate::artifact::{Metering, STACK_BYTES};
+use crate::cancel::Canceler;
 use crate::error::EngineError;
 use crate::identity::Identity;
+use crate::image::{KeptMemory, SpaceError};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
-use crate::outcome::{CancelReason, Captured, LimitHit, Outcome, Status, Trap, Usage};
+use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage};
 use crate::program;
 use crate::scan::Scan;
+use crate::stream::OutputSink;
 use crate::timer::{Ticking, Timer};
-use crate::world::{ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig};
+use crate::world::{
+    ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig, WorldEnd,
+};
 
-/// Fuel between two looks at clock and canceler: about a millisecond, and free (guides/python-wasi.md).
-const YIELD_INTERVAL: u64 = 10_000_000;
+/// Fuel between two looks at clock and canceler: a quarter of a millisecond, and nearly free (guides/python-wasi.md).
+const YIELD_INTERVAL: u64 = 3_000_000;
 /// What `run` returns beyond exit codes: an uncaught error for want of memory.
 const OUT_OF_MEMORY: i32 = 256;
 /// Largest script file, in bytes.
@@ -56,6 +61,47 @@ fn script_parts(script: &Script) -> Result<(String, &[u8]), EngineError> {
     })
 }
 
+/// What a run, or a turn of a session, is held to.
+pub(super) struct Bounds<'a> {
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    pub(super) limits: &'a Limits,
+    pub(super) canceler: &'a Canceler,
+    pub(super) timer: &'a Arc<Timer>,
+}
+
+impl<'a> Bounds<'a> {
+    pub(super) fn new(limits: &'a Limits, canceler: &'a Canceler, timer: &'a Arc<Timer>) -> Self {
+        let started = Instant::now();
+        let far = Duration::from_secs(86_400 * 365);
+        let deadline = started.checked_add(limits.wall_time).unwrap_or_else(|| started + far);
+        Self { started, deadline, limits, canceler, timer }
+    }
+}
+
+/// What guest code is to do.
+pub(super) enum Work<'a> {
+    /// A whole run.
+    Run { source: &'a [u8], compiled: Option<&'a Compiled> },
+    /// A turn of a session, on the memory that is kept for it.
+    Turn { source: &'a [u8], memory: &'a KeptMemory },
+}
+
+/// What came of it.
+pub(super) struct Ran {
+    status: Status,
+    /// Whether real time, or somebody outside, decided how it ended.
+    by_real_time: bool,
+    wall_time: Duration,
+    slept: Duration,
+    fuel: Option<u64>,
+    memory_peak: u64,
+    memory_refused: Option<u64>,
+    host_calls: u64,
+    world: World,
+    pub(super) end: WorldEnd,
+}
+
 /// Runs a job on a loaded guest.
 ///
 /// What is run is the text of `scan`, whatever the job says. `opened` is what the job grants of the host.
@@ -66,34 +112,12 @@ pub(crate) async fn run(
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
-    let started = Instant::now();
     let Job { language, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler, .. } = job;
+    let bounds = Bounds::new(&limits, &canceler, timer);
     let script = scan.script.clone();
-    let epoch = epoch.unwrap_or_else(Epoch::now);
-    let seed = match seed {
-        Some(seed) => seed,
-        None => os::random_u128().map_err(EngineError::os("read randomness from the system"))?,
-    };
+    let Drawn { epoch, seed } = Drawn::of(epoch, seed)?;
     let (name, source) = script_parts(&script)?;
-    if source.len() > MAX_SOURCE {
-        return Err(EngineError::InvalidJob {
-            reason: format!("the script is larger than {MAX_SOURCE} bytes"),
-            hint: None,
-        });
-    }
-    let least = guest.start.memory_bytes();
-    if limits.memory < least {
-        let least = least.div_ceil(1 << 20);
-        let (what, more) = match guest.start {
-            Start::Runtime(_) => ("the runtime itself takes", "; 128MiB is enough for small scripts"),
-            Start::Program { .. } => ("the program starts with", ""),
-        };
-        return Err(EngineError::InvalidJob {
-            reason: format!("{} bytes of memory are less than {what}", limits.memory),
-            hint: Some(format!("give it at least {least}MiB{more}")),
-        });
-    }
-    let deadline = started.checked_add(limits.wall_time).unwrap_or_else(|| started + Duration::from_secs(86_400 * 365));
+    check(guest, &limits, source)?;
 
     let mut files = Vec::new();
     if let Script::File { source, .. } = &script {
@@ -110,16 +134,10 @@ pub(crate) async fn run(
         clock: if live { ClockConfig::Live } else { ClockConfig::Virtual { epoch_nanos: epoch.as_nanos() } },
         random: if live { RandomConfig::System } else { RandomConfig::Seeded(seed) },
         stdin,
-        sink,
+        sink: sink.map(|sink| -> Box<dyn OutputSink> { Box::new(Unhurried(sink)) }),
         capture,
-        quotas: Quotas {
-            output: limits.output,
-            bytes_written: limits.bytes_written,
-            files: limits.files,
-            descriptors: limits.descriptors,
-            memory: limits.memory,
-        },
-        deadline,
+        quotas: quotas(&limits),
+        deadline: bounds.deadline,
         files,
         grants: opened,
     })
@@ -136,45 +154,11 @@ pub(crate) async fn run(
     let compiled = match (&guest.start, &script) {
         (Start::Program { .. }, _) | (_, Script::Module(_)) => None,
         (Start::Runtime(runtime), _) => {
-            let until = Until { deadline, canceler: &canceler, timer };
-            compiled(guest, runtime, &name, source, until).await.filter(|compiled| compiled.fits(&limits))
+            compiled(guest, runtime, &name, source, &bounds).await.filter(|compiled| compiled.fits(&limits))
         }
     };
-    let spending = Spending {
-        limit: limits.fuel.unwrap_or(u64::MAX),
-        spent: compiled.as_ref().map_or(0, |compiled| compiled.fuel),
-    };
-    let state = State::new(world, limits.memory, host_stdin, timer.clone());
-    let (mut store, _ticking) = store(guest, state, spending, timer)?;
-    store.data_mut().deadline = Some(deadline);
-    store.data_mut().canceler = canceler.clone();
-    let slept_nanos = store.data().slept_nanos.clone();
-    let ended = {
-        let call = pin!(call(guest, &mut store, source, compiled.as_deref()));
-        Watch { inner: call, deadline, slept_nanos, canceler: &canceler, alarm: timer.alarm(), polls: 0 }.await
-    };
-    let wall_time = started.elapsed();
-    let compiled_peak = compiled.as_ref().map_or(0, |compiled| compiled.memory_peak);
-    let ended = take_output(&mut store, ended);
-    if let Some(memory) = store.data().memory {
-        let linear = memory.data_size(&store) as u64;
-        store.data_mut().note_memory(linear);
-    }
-    let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
-    let state = store.into_data();
-    let fuel_used = fuel_left.map(|left| state.fuel_start.saturating_sub(left).saturating_add(state.fuel_owed()));
-    let slept = state.world.slept();
-    let end = End {
-        limits: &limits,
-        wall_time,
-        slept,
-        memory_refused: state.memory_refused,
-        fuel_used,
-        program: matches!(guest.start, Start::Program { .. }),
-    };
-    let (memory_peak, host_calls) = (state.memory_peak, state.host_calls);
-    let world = state.world.finish();
-    let (status, by_real_time) = end.status(ended, world.output_attempted)?;
+    let work = Work::Run { source, compiled: compiled.as_deref() };
+    let ran = execute(guest, world, host_stdin, &bounds, work).await?;
 
     let job_sha256 = Identity {
         language: language.name(),
@@ -183,44 +167,190 @@ pub(crate) async fn run(
         args: &args,
         env: &env,
         grants: &granted,
-        host_sha256: world.host_sha256,
+        host_sha256: ran.end.host_sha256,
         limits: &limits,
         epoch: epoch.as_nanos(),
         seed,
         live,
-        stdin_sha256: world.stdin_sha256,
-        stdin_bytes: world.stdin_bytes,
-        stdin_end: world.stdin_end,
+        stdin_sha256: ran.end.stdin_sha256,
+        stdin_bytes: ran.end.stdin_bytes,
+        stdin_end: ran.end.stdin_end,
     }
     .digest();
-    let divergence = scan.divergence(world.touched);
-    let quotas_met = quotas_met(&limits, world.refused, end.memory_refused, &status);
-    Ok(Outcome {
-        status,
-        quotas_met,
-        divergence,
-        stdout: Captured { bytes: world.stdout, truncated: world.stdout_truncated },
-        stderr: Captured { bytes: world.stderr, truncated: world.stderr_truncated },
-        usage: Usage {
-            fuel: fuel_used,
-            wall_time,
-            slept,
-            memory_peak_bytes: memory_peak.max(world.memory_peak).max(compiled_peak),
-            output_bytes: world.output_bytes,
-            files_written: world.files_written,
-            bytes_written: world.bytes_written,
-            files_peak: world.files_peak,
-            descriptors_peak: world.descriptors_peak,
-            host_calls,
-        },
-        job_sha256,
-        epoch,
-        seed,
-        live,
-        determined: !live && !by_real_time && !world.stdin_terminal_seen && world.host_sha256.is_none(),
-        runtime: Some(guest.id.clone()),
-        scan,
+    Ok(ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live }).0)
+}
+
+/// Where clock and randomness of a run start.
+pub(super) struct Drawn {
+    pub(super) epoch: Epoch,
+    pub(super) seed: u128,
+}
+
+impl Drawn {
+    /// What is given, or drawn now.
+    pub(super) fn of(epoch: Option<Epoch>, seed: Option<u128>) -> Result<Self, EngineError> {
+        let seed = match seed {
+            Some(seed) => seed,
+            None => os::random_u128().map_err(EngineError::os("read randomness from the system"))?,
+        };
+        Ok(Self { epoch: epoch.unwrap_or_else(Epoch::now), seed })
+    }
+}
+
+/// Whether a guest can be given that source under these limits.
+pub(super) fn check(guest: &Guest, limits: &Limits, source: &[u8]) -> Result<(), EngineError> {
+    if source.len() > MAX_SOURCE {
+        return Err(EngineError::InvalidJob {
+            reason: format!("the script is larger than {MAX_SOURCE} bytes"),
+            hint: None,
+        });
+    }
+    let least = guest.start.memory_bytes();
+    if limits.memory >= least {
+        return Ok(());
+    }
+    let least = least.div_ceil(1 << 20);
+    let (what, more) = match guest.start {
+        Start::Runtime(_) => ("the runtime itself takes", "; 128MiB is enough for small scripts"),
+        Start::Program { .. } => ("the program starts with", ""),
+    };
+    Err(EngineError::InvalidJob {
+        reason: format!("{} bytes of memory are less than {what}", limits.memory),
+        hint: Some(format!("give it at least {least}MiB{more}")),
     })
+}
+
+pub(super) fn quotas(limits: &Limits) -> Quotas {
+    Quotas {
+        output: limits.output,
+        bytes_written: limits.bytes_written,
+        files: limits.files,
+        descriptors: limits.descriptors,
+        memory: limits.memory,
+    }
+}
+
+/// Lets a guest do its work in that World, within its bounds, and says how that ended.
+pub(super) async fn execute(
+    guest: &Guest,
+    world: World,
+    stdin: Option<HostStdin>,
+    bounds: &Bounds<'_>,
+    work: Work<'_>,
+) -> Result<Ran, EngineError> {
+    let limits = bounds.limits;
+    let compiled = match &work {
+        Work::Run { compiled, .. } => *compiled,
+        Work::Turn { .. } => None,
+    };
+    let spending =
+        Spending { limit: limits.fuel.unwrap_or(u64::MAX), spent: compiled.map_or(0, |compiled| compiled.fuel) };
+    let state = State::new(world, limits.memory, stdin, bounds.timer.clone());
+    let (mut store, _ticking) = store(guest, state, spending, bounds.timer)?;
+    store.data_mut().deadline = Some(bounds.deadline);
+    store.data_mut().canceler = bounds.canceler.clone();
+    let slept_nanos = store.data().slept_nanos.clone();
+    let ended = {
+        let call = pin!(call(guest, &mut store, &work));
+        Watch {
+            inner: call,
+            deadline: bounds.deadline,
+            slept_nanos,
+            canceler: bounds.canceler,
+            alarm: bounds.timer.alarm(),
+            polls: 0,
+        }
+        .await
+    };
+    let wall_time = bounds.started.elapsed();
+    let ended = take_output(&mut store, ended);
+    if let Some(memory) = store.data().memory {
+        let linear = memory.data_size(&store) as u64;
+        store.data_mut().note_memory(linear);
+    }
+    let fuel_left = if guest.metering == Metering::Fuel { store.get_fuel().ok() } else { None };
+    let mut state = store.into_data();
+    let fuel = fuel_left.map(|left| state.fuel_start.saturating_sub(left).saturating_add(state.fuel_owed()));
+    // Where the clock of a session goes on.
+    state.world.set_moment(fuel.unwrap_or_default());
+    let slept = state.world.slept();
+    let ending = End {
+        limits,
+        wall_time,
+        slept,
+        memory_refused: state.memory_refused,
+        fuel_used: fuel,
+        program: matches!(guest.start, Start::Program { .. }),
+    };
+    let mut world = state.world;
+    let end = world.finish();
+    let memory_peak = state.memory_peak.max(end.memory_peak).max(compiled.map_or(0, |compiled| compiled.memory_peak));
+    let (status, by_real_time) = ending.status(ended, end.output_attempted)?;
+    Ok(Ran {
+        status,
+        by_real_time,
+        wall_time,
+        slept,
+        fuel,
+        memory_peak,
+        memory_refused: state.memory_refused,
+        host_calls: state.host_calls,
+        world,
+        end,
+    })
+}
+
+/// What an outcome is known by.
+pub(super) struct Named {
+    pub(super) job_sha256: Digest,
+    pub(super) epoch: Epoch,
+    pub(super) seed: u128,
+    pub(super) live: bool,
+}
+
+impl Ran {
+    /// Makes files and bytes written those of this turn alone, where they are counted since the session began.
+    pub(super) fn count_from(&mut self, files_written: &mut u64, bytes_written: &mut u64) {
+        let end = &mut self.end;
+        for (counted, before) in [(&mut end.files_written, files_written), (&mut end.bytes_written, bytes_written)] {
+            let all = *counted;
+            *counted = all.saturating_sub(*before);
+            *before = all;
+        }
+    }
+
+    /// The outcome, and the World for the next turn.
+    pub(super) fn outcome(self, guest: &Guest, limits: &Limits, scan: Arc<Scan>, named: Named) -> (Outcome, World) {
+        let Self { status, end, world, .. } = self;
+        let Named { job_sha256, epoch, seed, live } = named;
+        let outcome = Outcome {
+            quotas_met: quotas_met(limits, end.refused, self.memory_refused, &status),
+            divergence: scan.divergence(end.touched),
+            stdout: Captured { bytes: end.stdout, truncated: end.stdout_truncated },
+            stderr: Captured { bytes: end.stderr, truncated: end.stderr_truncated },
+            usage: Usage {
+                fuel: self.fuel,
+                wall_time: self.wall_time,
+                slept: self.slept,
+                memory_peak_bytes: self.memory_peak,
+                output_bytes: end.output_bytes,
+                files_written: end.files_written,
+                bytes_written: end.bytes_written,
+                files_peak: end.files_peak,
+                descriptors_peak: end.descriptors_peak,
+                host_calls: self.host_calls,
+            },
+            status,
+            job_sha256,
+            epoch,
+            seed,
+            live,
+            determined: !live && !self.by_real_time && !end.stdin_terminal_seen && end.host_sha256.is_none(),
+            runtime: Some(guest.id.clone()),
+            scan,
+        };
+        (outcome, world)
+    }
 }
 
 /// The outcome of a job that is not run.
@@ -296,31 +426,33 @@ pub(super) fn store<'t>(
     Ok((store, ticking))
 }
 
-/// Makes the instance and runs it.
-async fn call(
-    guest: &Guest,
-    store: &mut Store<State>,
-    source: &[u8],
-    compiled: Option<&Compiled>,
-) -> Result<i32, CallError> {
-    match &guest.start {
-        Start::Runtime(runtime) => {
-            let interpreter = Interpreter::new(guest, runtime, store)?;
-            let status = interpreter.run(store, source, compiled.map(|compiled| &*compiled.code)).await?;
-            // No memory for the source: the script ends before it starts, for want of memory.
-            Ok(status.unwrap_or(OUT_OF_MEMORY))
+/// Makes the instance and lets it work.
+async fn call(guest: &Guest, store: &mut Store<State>, work: &Work<'_>) -> Result<i32, CallError> {
+    let Start::Runtime(runtime) = &guest.start else { return start_program(guest, store).await };
+    let status = match work {
+        Work::Run { source, compiled } => {
+            let interpreter = Interpreter::new(guest, runtime, None, store)?;
+            interpreter.run(store, source, compiled.map(|compiled| &*compiled.code)).await?
         }
-        Start::Program { .. } => {
-            // Its start function, if it has one, is the program's own code: it may take as long as the run.
-            let instance = guest.instances.instantiate_async(&mut *store).await.map_err(instance_error)?;
-            store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-            let start: TypedFunc<(), ()> = instance
-                .get_typed_func(&mut *store, program::START)
-                .map_err(|_| CallError::Contract("its `_start` takes or returns something"))?;
-            start.call_async(&mut *store, ()).await.map_err(CallError::Guest)?;
-            Ok(0)
+        Work::Turn { source, memory } => {
+            let interpreter = Interpreter::new(guest, runtime, Some(memory), store)?;
+            interpreter.turn(store, source).await?
         }
-    }
+    };
+    // No memory for the source: the script ends before it starts, for want of memory.
+    Ok(status.unwrap_or(OUT_OF_MEMORY))
+}
+
+/// Makes an instance of a program and runs it. Its start function, if it has one, is the program's own code: it may take
+/// as long as the run.
+async fn start_program(guest: &Guest, store: &mut Store<State>) -> Result<i32, CallError> {
+    let instance = guest.instances.instantiate_async(&mut *store).await.map_err(instance_error)?;
+    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+    let start: TypedFunc<(), ()> = instance
+        .get_typed_func(&mut *store, program::START)
+        .map_err(|_| CallError::Contract("its `_start` takes or returns something"))?;
+    start.call_async(&mut *store, ()).await.map_err(CallError::Guest)?;
+    Ok(0)
 }
 
 /// An instance that could not be made, or whose start function was stopped.
@@ -393,6 +525,7 @@ impl End<'_> {
                 None => (Status::Completed { exit_code: 1 }, false),
             },
             Ended::Returned(Ok(exit_code)) => (Status::Completed { exit_code }, false),
+            Ended::Returned(Err(CallError::Space(error))) => return Err(error.into()),
             Ended::Returned(Err(CallError::Contract(reason))) if self.program => {
                 return Err(EngineError::InvalidProgram { reason: reason.into(), hint: None });
             }
@@ -402,6 +535,12 @@ impl End<'_> {
             }
             Ended::Returned(Err(CallError::Instance(error))) => {
                 return Err(EngineError::wasm("make an instance")(error));
+            }
+            // No stack for it.
+            Ended::Returned(Err(CallError::Guest(error))) if error.is::<SpaceError>() => {
+                return Err(error
+                    .downcast::<SpaceError>()
+                    .map_or_else(EngineError::wasm("start the script"), Into::into));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
                 Ok(StopError::World(stop)) => self.stopped(stop, output)?,

@@ -1,14 +1,19 @@
 //! Holds a running guest to its deadline and its canceler.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Canceler;
+use crate::stream::{OutputSink, Stream};
 use crate::timer::Alarm;
 
 /// How a watched future ended.
@@ -84,11 +89,20 @@ impl<F> Drop for Watch<'_, F> {
     }
 }
 
-/// Wakes a thread that is parked in [`block_on`]. Remembers it, because whatever else parks on that thread (a sink that
-/// blocks) may take the token of `unpark`.
+/// Wakes a thread that is parked in [`block_on`]. Counts, because whatever else parks on that thread (a sink that blocks) may
+/// take the token of `unpark`.
 struct Unpark {
     thread: Thread,
-    woken: AtomicBool,
+    wakes: AtomicU64,
+}
+
+impl Unpark {
+    /// Parks until it was woken more than `seen` times, or `other` is set.
+    fn wait(&self, seen: u64, other: &AtomicBool) {
+        while self.wakes.load(Ordering::SeqCst) == seen && !other.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+    }
 }
 
 impl Wake for Unpark {
@@ -97,26 +111,123 @@ impl Wake for Unpark {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::SeqCst);
+        self.wakes.fetch_add(1, Ordering::SeqCst);
         self.thread.unpark();
     }
 }
 
+/// The machine's processors, for runs that compute for long on threads of their callers.
+///
+/// With many more threads than processors, one whose time is up would have to wait until the system gives all the others
+/// theirs, tens of milliseconds. So only as many threads compute as there are processors, in stretches of less than a
+/// millisecond, and the others are parked, where an alarm finds them at once. A run that needs one stretch only is not held up.
+pub(crate) struct Processors(Mutex<Shared>);
+
+struct Shared {
+    free: usize,
+    queue: VecDeque<Arc<Waiting>>,
+}
+
+/// A thread that waits for a processor.
+struct Waiting {
+    thread: Thread,
+    granted: AtomicBool,
+}
+
+impl Processors {
+    pub(crate) fn new() -> Self {
+        let free = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self(Mutex::new(Shared { free, queue: VecDeque::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a processor, or until something else wakes the thread: false then.
+    fn take(&self, unpark: &Unpark, seen: u64) -> bool {
+        let waiting = {
+            let mut shared = self.lock();
+            if shared.free > 0 && shared.queue.is_empty() {
+                shared.free -= 1;
+                return true;
+            }
+            let waiting = Arc::new(Waiting { thread: unpark.thread.clone(), granted: AtomicBool::new(false) });
+            shared.queue.push_back(waiting.clone());
+            waiting
+        };
+        unpark.wait(seen, &waiting.granted);
+        let mut shared = self.lock();
+        if waiting.granted.load(Ordering::SeqCst) {
+            return true;
+        }
+        shared.queue.retain(|other| !Arc::ptr_eq(other, &waiting));
+        false
+    }
+
+    /// Gives a processor to whoever waited longest.
+    fn give_back(&self) {
+        let mut shared = self.lock();
+        match shared.queue.pop_front() {
+            Some(waiting) => {
+                waiting.granted.store(true, Ordering::SeqCst);
+                waiting.thread.unpark();
+            }
+            None => shared.free += 1,
+        }
+    }
+}
+
+thread_local! {
+    /// Where the processor comes from that this thread computes on, if it has one.
+    static OURS: RefCell<Option<Arc<Processors>>> = const { RefCell::new(None) };
+}
+
+/// Gives this thread's processor back, if it has one: before it waits for something outside.
+fn release() {
+    if let Some(processors) = OURS.with(|ours| ours.borrow_mut().take()) {
+        processors.give_back();
+    }
+}
+
 /// Runs a future on this thread to its end.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(processors: &Arc<Processors>, future: F) -> F::Output {
+    /// Also where a poll panics.
+    struct Release;
+    impl Drop for Release {
+        fn drop(&mut self) {
+            release();
+        }
+    }
+
     let mut future = pin!(future);
-    let unpark = Arc::new(Unpark { thread: std::thread::current(), woken: AtomicBool::new(false) });
+    let unpark = Arc::new(Unpark { thread: std::thread::current(), wakes: AtomicU64::new(0) });
     let waker = Waker::from(unpark.clone());
     let mut cx = Context::from_waker(&waker);
+    let _release = Release;
     loop {
-        match future.as_mut().poll(&mut cx) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => {
-                while !unpark.woken.swap(false, Ordering::SeqCst) {
-                    std::thread::park();
-                }
-            }
+        let before = unpark.wakes.load(Ordering::SeqCst);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
         }
+        let seen = unpark.wakes.load(Ordering::SeqCst);
+        release();
+        if seen == before {
+            unpark.wait(seen, &AtomicBool::new(false));
+        } else if processors.take(&unpark, seen) {
+            // It goes on computing. (A further wake is another matter: its time is up, it is canceled, or input has come.)
+            OURS.with(|ours| *ours.borrow_mut() = Some(processors.clone()));
+        }
+    }
+}
+
+/// A sink that may block, and keeps no processor meanwhile.
+pub(super) struct Unhurried(pub(super) Box<dyn OutputSink>);
+
+impl OutputSink for Unhurried {
+    fn write(&mut self, stream: Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        release();
+        self.0.write(stream, bytes, deadline)
     }
 }
 

@@ -33,6 +33,15 @@ pub(crate) fn page_size() -> usize {
     })
 }
 
+/// Mappings the kernel lets a process have (`vm.max_map_count`).
+pub(crate) fn most_mappings() -> usize {
+    const DEFAULT: usize = 65_530; // of Linux
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT)
+}
+
 /// Gives memory that was freed back to the system, where the allocator would keep it (glibc). Takes a millisecond at most
 /// for each few megabytes that are free.
 pub(crate) fn give_back_freed_memory() {

@@ -47,7 +47,11 @@ impl ClockId {
 pub(crate) struct Clock {
     config: ClockConfig,
     fuel: u64,
+    /// Fuel of the turns before.
+    earlier: u64,
     slept: u64,
+    /// Of it, what the turns before slept.
+    slept_earlier: u64,
     started: Instant,
     /// The most that may be slept, as virtual time does not pass while the host waits.
     limit: Option<u64>,
@@ -55,15 +59,22 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(config: ClockConfig) -> Self {
-        Self { config, fuel: 0, slept: 0, started: Instant::now(), limit: None }
+        Self { config, fuel: 0, earlier: 0, slept: 0, slept_earlier: 0, started: Instant::now(), limit: None }
     }
 
     pub(crate) fn set_fuel(&mut self, used: u64) {
-        self.fuel = used;
+        self.fuel = self.earlier.saturating_add(used);
     }
 
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         self.limit = Some(nanos(limit));
+    }
+
+    /// Goes on with a store that counts its fuel from 0, and sleeps of its own.
+    pub(crate) fn begin_turn(&mut self, limit: Duration) {
+        self.earlier = self.fuel;
+        self.slept_earlier = self.slept;
+        self.limit = Some(self.slept.saturating_add(nanos(limit)));
     }
 
     /// Whether clocks are the host's.
@@ -71,9 +82,9 @@ impl Clock {
         self.config == ClockConfig::Live
     }
 
-    /// Virtual time slept.
+    /// Virtual time slept, in this turn.
     pub(crate) fn slept(&self) -> Duration {
-        Duration::from_nanos(self.slept)
+        Duration::from_nanos(self.slept.saturating_sub(self.slept_earlier))
     }
 
     fn fuel_nanos(&self) -> u64 {

@@ -278,8 +278,8 @@ impl Hosts {
     }
 
     /// SHA-256 of what the run saw of the host: names, kinds, sizes, contents, in the order it saw them.
-    pub(crate) fn digest(self) -> Option<[u8; 32]> {
-        self.seen.map(|seen| seen.finalize().into())
+    pub(crate) fn digest(&self) -> Option<[u8; 32]> {
+        self.seen.as_ref().map(|seen| seen.clone().finalize().into())
     }
 
     fn saw(&mut self, what: u8, bytes: &[u8]) {

@@ -95,6 +95,20 @@ pub(crate) struct World {
     touched: Touched,
 }
 
+/// What a turn of a session has for itself.
+pub(crate) struct TurnConfig {
+    /// Receives output while it is written.
+    pub(crate) sink: Option<Box<dyn OutputSink>>,
+    /// Whether output is kept for [`WorldEnd`].
+    pub(crate) capture: bool,
+    /// Bytes it may write to standard output and error together.
+    pub(crate) output: u64,
+    /// When the sink must return at the latest.
+    pub(crate) deadline: Instant,
+    /// How long all its virtual sleeps together may be.
+    pub(crate) sleep_limit: Duration,
+}
+
 /// What is left of a World when its run is over.
 #[derive(Debug)]
 pub(crate) struct WorldEnd {
@@ -297,10 +311,20 @@ impl World {
         }
     }
 
-    /// Ends the World and tells what happened in it.
-    pub(crate) fn finish(self) -> WorldEnd {
+    /// Begins another turn of a session: output is counted and kept anew, and the clock goes on from where the last turn
+    /// left it, whose fuel is no longer the store's.
+    pub(crate) fn begin_turn(&mut self, turn: TurnConfig) {
+        let TurnConfig { sink, capture, output, deadline, sleep_limit } = turn;
+        self.output = Output::new(sink, capture, output, deadline);
+        self.clock.begin_turn(sleep_limit);
+        self.poll_began = None;
+    }
+
+    /// Ends a run, or a turn, and tells what happened in it; output is taken away. Files and descriptors are counted since
+    /// the World began.
+    pub(crate) fn finish(&mut self) -> WorldEnd {
         let (output_bytes, output_attempted) = (self.output.written(), self.output.attempted());
-        let (stdout, stderr) = self.output.into_captured();
+        let (stdout, stderr) = self.output.take_captured();
         WorldEnd {
             stdout: stdout.bytes,
             stderr: stderr.bytes,
@@ -308,7 +332,7 @@ impl World {
             stderr_truncated: stderr.truncated,
             output_bytes,
             output_attempted,
-            touched: self.touched.into_paths(),
+            touched: std::mem::take(&mut self.touched).into_paths(),
             files_written: self.tree.ledger.files_written(),
             files_peak: self.tree.ledger.names_peak(),
             descriptors_peak: self.descriptors.peak(),

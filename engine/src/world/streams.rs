@@ -100,8 +100,8 @@ impl Output {
     }
 
     /// What was kept of standard output and error.
-    pub(crate) fn into_captured(self) -> (Captured, Captured) {
-        (self.stdout, self.stderr)
+    pub(crate) fn take_captured(&mut self) -> (Captured, Captured) {
+        (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr))
     }
 }
 
@@ -301,7 +301,7 @@ impl Input {
     }
 
     /// SHA-256 of what the script read.
-    pub(crate) fn digest(self) -> [u8; 32] {
-        self.hash.finalize().into()
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
     }
 }
