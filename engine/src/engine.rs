@@ -12,7 +12,7 @@ use wasmtime::{Linker, Module};
 
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
 use crate::error::EngineError;
-use crate::fence::{self, Guest, Processors, Start, State};
+use crate::fence::{self, CompiledScripts, Guest, Processors, Start, State};
 use crate::gate::{Gate, Pass};
 use crate::grant::{self, Grant, Protected};
 use crate::image::{Image, Space};
@@ -38,8 +38,8 @@ pub struct EngineConfig {
     pub native_cpu: bool,
     /// Compare every memory with its image after a run, which costs milliseconds. For tests. Default: false.
     pub verify_memory: bool,
-    /// The engine runs one job: memory is thrown away after it instead of being put back for the next run, which saves
-    /// the time. Default: false.
+    /// The engine runs one job, and the process ends after it: memory stays as the run left it instead of being put back
+    /// for the next one, and the cache folder keeps the script's code and scan for the next process. Default: false.
     pub single_run: bool,
     /// How many runs and turns may be under way at one time, and how many may wait. Default: `None`, all start at once.
     pub queue: Option<Queue>,
@@ -179,7 +179,11 @@ impl Engine {
             Some(cache) => Folders { cache: cache.clone() },
             None => Folders::from_env()?,
         };
-        let scans = Scans::new(KeptReports::new(&folders.cache));
+        let mut reports = KeptReports::new(&folders.cache);
+        if config.single_run {
+            reports = reports.of_any_length();
+        }
+        let scans = Scans::new(reports);
         let space = Space::new(config.verify_memory, !config.single_run);
         let gate = config.queue.map(|queue| Arc::new(Gate::new(queue.running, queue.waiting)));
         Ok(Self(Arc::new(Shared {
@@ -466,7 +470,12 @@ impl Engine {
             linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
         let id =
             RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
-        let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), &module)?));
+        let mut scripts = CompiledScripts::new();
+        if self.0.config.single_run {
+            let settings = artifact::engine_digest(&engine);
+            scripts = scripts.with_files(&self.0.folders.cache, &[variant.name(), &manifest.sha256, &settings]);
+        }
+        let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), &module, scripts)?));
         Ok(Guest { engine, instances, start, metering: variant.metering(), id })
     }
 }

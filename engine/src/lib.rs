@@ -30,6 +30,7 @@ mod identity;
 mod image;
 mod job;
 mod kept;
+mod kept_files;
 mod language;
 mod modules;
 mod os;

@@ -5,6 +5,8 @@
 //! each. Code is a function of the runtime, the script's name and its source. Nothing of the script is executed where it
 //! is compiled, and whatever the code is, it only ever runs where that same script would.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use super::state::State;
 use super::wasm::{Bounds, Spending, store};
 use super::watch::{Ended, Watch};
 use crate::kept::Kept;
+use crate::kept_files::KeptFiles;
 use crate::stream::Stdin;
 use crate::world::{ClockConfig, Quotas, RandomConfig, World, WorldConfig};
 
@@ -24,6 +27,10 @@ use crate::world::{ClockConfig, Quotas, RandomConfig, World, WorldConfig};
 const MAX_SOURCE: usize = 64 << 10;
 /// Largest code that is kept, in bytes.
 const MAX_CODE: usize = 512 << 10;
+/// Folder in the cache folder; what of it is kept there, in bytes; and the most in each of 256 folders: 256 MiB in all.
+const FOLDER: &str = "scripts";
+const LARGEST_FILE: usize = 128 << 10;
+const MOST_IN_FOLDER: usize = 8;
 /// What compiling may take; where it takes more, the run does it. About 20 ms.
 const FUEL: u64 = 250_000_000;
 const QUOTAS: Quotas = Quotas { output: 4 << 10, bytes_written: 0, files: 0, descriptors: 8, memory: 128 << 20 };
@@ -32,7 +39,7 @@ const MOST_KEPT: usize = 256;
 const MOST_KEPT_BYTES: usize = 4 << 20;
 
 /// A compiled script.
-pub(super) struct Compiled {
+pub(crate) struct Compiled {
     /// As the guest wrote it, for the guest to read.
     pub(super) code: Box<[u8]>,
     /// Fuel that compiling took; 0 where fuel is not counted.
@@ -46,14 +53,45 @@ impl Compiled {
     pub(super) fn fits(&self, limits: &Limits) -> bool {
         self.memory_peak <= limits.memory && limits.fuel.is_none_or(|fuel| self.fuel < fuel)
     }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.fuel.to_le_bytes(), self.memory_peak.to_le_bytes()];
+        [numbers.as_flattened(), &self.code].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (fuel, rest) = bytes.split_first_chunk()?;
+        let (memory_peak, code) = rest.split_first_chunk()?;
+        let (fuel, memory_peak) = (u64::from_le_bytes(*fuel), u64::from_le_bytes(*memory_peak));
+        Some(Self { code: code.into(), fuel, memory_peak })
+    }
 }
 
 /// The scripts one runtime has compiled; `None` for those that a run has to compile itself.
-pub(super) struct CompiledScripts(Kept<Option<Arc<Compiled>>>);
+pub(crate) struct CompiledScripts {
+    kept: Kept<Option<Arc<Compiled>>>,
+    /// Those of other processes, and the digest of all that code follows from besides name and source.
+    files: Option<(KeptFiles, [u8; 32])>,
+}
 
 impl CompiledScripts {
-    pub(super) fn new() -> Self {
-        Self(Kept::new(MOST_KEPT, MOST_KEPT_BYTES))
+    pub(crate) fn new() -> Self {
+        Self { kept: Kept::new(MOST_KEPT, MOST_KEPT_BYTES), files: None }
+    }
+
+    /// Keeps them in the cache folder, too. `runtime` says what compiles them: the runtime, and the settings its code was
+    /// compiled with. What host calls cost is this program's matter, so another program's scripts are not used.
+    pub(crate) fn with_files(mut self, cache: &Path, runtime: &[&str]) -> Self {
+        let Ok(program) = std::fs::metadata("/proc/self/exe") else { return self };
+        let mut hash = Sha256::new();
+        for text in runtime {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hash.update([program.dev(), program.ino(), program.len()].map(u64::to_le_bytes).as_flattened());
+        hash.update([program.mtime(), program.mtime_nsec()].map(i64::to_le_bytes).as_flattened());
+        self.files = Some((KeptFiles::new(cache.join(FOLDER), LARGEST_FILE, MOST_IN_FOLDER), hash.finalize().into()));
+        self
     }
 }
 
@@ -69,13 +107,20 @@ pub(super) async fn compiled(
     if source.len() > MAX_SOURCE || !runtime.compiles() {
         return None;
     }
+    let CompiledScripts { kept, files } = &runtime.compiled;
+    // Text that stands in no file is nobody's to keep in one.
+    let files = files.as_ref().filter(|_| name.starts_with('/'));
     let mut hash = Sha256::new();
+    hash.update(files.map_or([0; 32], |(_, digest)| *digest));
     hash.update((name.len() as u64).to_le_bytes());
     hash.update(name.as_bytes());
     hash.update(source);
     let digest: [u8; 32] = hash.finalize().into();
-    if let Some(compiled) = runtime.compiled.0.get(&digest) {
+    if let Some(compiled) = kept.get(&digest) {
         return compiled;
+    }
+    if let Some(compiled) = files.and_then(|(files, _)| Compiled::from_bytes(&files.get(&digest)?)) {
+        return Some(Arc::new(compiled));
     }
     let work = pin!(compile(guest, runtime, name, source, until));
     let watch = Watch {
@@ -93,7 +138,10 @@ pub(super) async fn compiled(
         // Nothing is known of the script: the machine or the caller came in between.
         Ended::Returned(Err(_)) | Ended::Deadline | Ended::Canceled | Ended::NoTimer(_) => return None,
     };
-    runtime.compiled.0.keep(digest, made.clone(), size_of::<Compiled>() + made.as_ref().map_or(0, |it| it.code.len()));
+    if let (Some((files, _)), Some(made)) = (files, &made) {
+        files.keep(&digest, &made.to_bytes());
+    }
+    kept.keep(digest, made.clone(), size_of::<Compiled>() + made.as_ref().map_or(0, |it| it.code.len()));
     made
 }
 

@@ -64,7 +64,12 @@ struct Exports {
 impl Runtime {
     /// # Errors
     /// If the module does not export what a runtime must.
-    pub(crate) fn new(image: Arc<Image>, space: Arc<Space>, module: &Module) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        image: Arc<Image>,
+        space: Arc<Space>,
+        module: &Module,
+        compiled: CompiledScripts,
+    ) -> Result<Self, EngineError> {
         let find = |name: &str| module.get_export_index(name);
         let exports = Exports {
             memory: find("memory").ok_or_else(|| EngineError::contract("it does not export `memory`"))?,
@@ -75,7 +80,7 @@ impl Runtime {
             input: find("capibara_input"),
             output: find("capibara_output"),
         };
-        Ok(Self { image, space, exports, compiled: CompiledScripts::new() })
+        Ok(Self { image, space, exports, compiled })
     }
 
     /// Memory for a session; `None` if the runtime knows no turns.

@@ -9,6 +9,7 @@ mod turn;
 mod wasm;
 mod watch;
 
+pub(crate) use compiled::CompiledScripts;
 pub(crate) use guest::{Guest, Runtime, Start};
 pub(crate) use linker::{WASI, link};
 pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
