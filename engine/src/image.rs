@@ -292,7 +292,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Space {
     /// With `verify`, every restored slot is compared with its image (slow: tests and soaks). Without `reuse`, slots and
-    /// stacks are unmapped after their run instead of being put back (a process that runs one script).
+    /// stacks stay mapped after their run instead of being put back (a process that runs one script and ends).
     pub(crate) fn new(verify: bool, reuse: bool) -> Arc<Self> {
         let mappings = Arc::new(Mappings::new());
         Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), mappings, verify, reuse })
@@ -345,9 +345,13 @@ impl Space {
     }
 
     fn give_back(&self, mut slot: Slot) {
+        if !self.reuse {
+            // The process ends soon, and unmaps all at once.
+            std::mem::forget(slot);
+            return;
+        }
         // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
-        let wanted = self.reuse
-            && Arc::strong_count(&slot.image) > 1
+        let wanted = Arc::strong_count(&slot.image) > 1
             && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
         if !wanted || slot.restore().is_err() {
             return;
@@ -504,6 +508,7 @@ impl Drop for LentStack {
     fn drop(&mut self) {
         let Some(stack) = self.stack.take() else { return };
         if !self.space.reuse {
+            std::mem::forget(stack);
             return;
         }
         let mut stacks = lock(&self.space.stacks);
