@@ -71,6 +71,14 @@ pub(crate) fn parse(args: &[OsString]) -> Parsed {
 
 fn read(args: &[OsString]) -> Result<Command, clap::Error> {
     let (ours, scripts) = split(args);
+    // `run` by itself, without making the definitions of all other commands. Whatever it does not take is looked at again.
+    if let [_, _, words @ ..] = &ours[..]
+        && is_run(args)
+        && let Ok(matches) = RunArguments::definition().no_binary_name(true).try_get_matches_from(words)
+        && let Ok(run) = RunArguments::from_arg_matches(&matches)
+    {
+        return Ok(Command::Run(Box::new(RunArguments { args: scripts.to_vec(), ..run })));
+    }
     let matches = CommandLine::command().try_get_matches_from(&ours).map_err(|error| advise(error, &ours))?;
     let mut command = CommandLine::from_arg_matches(&matches)?.command;
     if let Command::Run(run) = &mut command {
