@@ -35,6 +35,13 @@ fn only_problem(result: Result<Policy, PolicyError>) -> (ProblemKind, (u32, u32)
 }
 
 #[test]
+fn the_default_is_what_its_document_says() {
+    let (name, text) = PRESETS.iter().find(|(name, _)| *name == DEFAULT_POLICY).unwrap();
+    assert_eq!(Policy::parse(name, text).unwrap(), Policy::default());
+    assert_eq!(preset(DEFAULT_POLICY), Policy::default());
+}
+
+#[test]
 fn presets_have_the_documented_limits() {
     let row = |name: &str| {
         let policy = preset(name);
