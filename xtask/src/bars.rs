@@ -1,7 +1,7 @@
 //! Measures the bars of SPECIFICATION.md. Run it on an idle machine; ratios hold up to some load.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -30,13 +30,15 @@ pub(crate) fn measure() -> Result<()> {
         println!("{what:<58} {value:>8.3} {unit:<4} bar {bar:<6} {verdict}");
     };
 
-    let (ours, python, name) = whole_process()?;
-    println!(
-        "whole process: capibara run hello.py {:.2} ms, {name} {:.2} ms (medians of {ROUNDS})",
-        ours * 1e3,
-        python * 1e3
-    );
-    row("whole process, ratio to python3", ours / python, "x", 0.6);
+    for (what, script, bar) in [("hello", HELLO, 0.4), ("eight imports", IMPORTS, 0.2)] {
+        let (ours, python, name) = whole_process(script)?;
+        println!(
+            "whole process, {what}: capibara {:.2} ms, {name} {:.2} ms (medians of {ROUNDS})",
+            ours * 1e3,
+            python * 1e3
+        );
+        row(&format!("whole process, {what}, ratio to python3"), ours / python, "x", bar);
+    }
     let (p50, p99) = fresh_instance()?;
     println!("fresh instance, hello: p50 {p50:.3} ms, p99 {p99:.3} ms ({RUNS} runs)");
     row("fresh instance in-process, hello, p50", p50, "ms", 0.4);
@@ -62,8 +64,19 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     repository().join("target/release").join(name)
 }
 
-/// Medians of our process and of the fastest python3 on this machine, in seconds.
-fn whole_process() -> Result<(f64, f64, String)> {
+const HELLO: &str = "print('hello')\n";
+const IMPORTS: &str = "import json, re, datetime, collections, itertools, functools, random, pathlib\nprint('hello')\n";
+
+/// Medians of our process and of the fastest python3 on this machine for a script in a file, in seconds.
+fn whole_process(script: &str) -> Result<(f64, f64, String)> {
+    let path = std::env::temp_dir().join(format!("capibara-bars-{}.py", std::process::id()));
+    std::fs::write(&path, script).context("failed to write the script")?;
+    let measured = whole_process_of(&path);
+    let _ = std::fs::remove_file(&path);
+    measured
+}
+
+fn whole_process_of(script: &Path) -> Result<(f64, f64, String)> {
     let time = |command: &mut Command| -> Result<f64> {
         let started = Instant::now();
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
@@ -76,16 +89,15 @@ fn whole_process() -> Result<(f64, f64, String)> {
     if pythons.is_empty() {
         bail!("no python3 to compare with: apt-get install -y python3");
     }
-    let hello = repository().join("fixtures/scripts/hello.py");
     let mut times = vec![Vec::new(); pythons.len() + 1];
     for round in 0..=ROUNDS {
         for (at, python) in pythons.iter().enumerate() {
-            let spent = time(Command::new(python).args(["-c", "print(\"hi\")"]))?;
+            let spent = time(Command::new(python).arg(script))?;
             if round > 0 {
                 times[at + 1].push(spent);
             }
         }
-        let spent = time(Command::new(binary("capibara")).arg("run").arg(&hello))?;
+        let spent = time(Command::new(binary("capibara")).arg("run").arg(script))?;
         if round > 0 {
             times[0].push(spent);
         }
