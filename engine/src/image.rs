@@ -26,8 +26,9 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
@@ -88,7 +89,7 @@ impl Mappings {
     fn take(self: &Arc<Self>, count: usize) -> Result<TakenMappings, SpaceError> {
         let used = self.used.fetch_add(count, Ordering::Relaxed) + count;
         let taken = TakenMappings { count, of: self.clone() };
-        if used > SPARE_MAPPINGS && used > self.allowed() {
+        if (used > SPARE_MAPPINGS || self.allowed.get().is_some()) && used > self.allowed() {
             return Err(SpaceError::Mappings { allowed: self.allowed() });
         }
         Ok(taken)
@@ -157,6 +158,8 @@ struct Slot {
     image: Arc<Image>,
     /// Accessible bytes.
     size: usize,
+    /// All pages that are private, as byte offsets, when that is known: those that were put back last.
+    private: Option<Vec<Range<usize>>>,
     _mappings: TakenMappings,
 }
 
@@ -169,7 +172,7 @@ impl Slot {
     fn new(image: &Arc<Image>, mappings: &Arc<Mappings>) -> Result<Self, SpaceError> {
         let _mappings = mappings.take(SLOT_MAPPINGS)?;
         let base = os::map_anonymous(RESERVATION + GUARD, Protection::None)?;
-        let mut slot = Self { base, image: image.clone(), size: 0, _mappings };
+        let mut slot = Self { base, image: image.clone(), size: 0, private: None, _mappings };
         slot.show(image)?;
         Ok(slot)
     }
@@ -190,11 +193,13 @@ impl Slot {
         }
         self.image = image.clone();
         self.size = image.memory_bytes;
+        self.private = None;
         Ok(())
     }
 
-    /// Puts back every page that was written, so that the slot equals its image again.
-    fn restore(&mut self) -> io::Result<()> {
+    /// Puts back every page that was written, so that the slot equals its image again. With `no_new`, no page became private
+    /// since that was done last.
+    fn restore(&mut self, no_new: bool) -> io::Result<()> {
         let Image { len, memory_bytes, view, .. } = *self.image;
         // SAFETY: all ranges are inside the slot, which no memory uses now; `view` has `len` readable bytes.
         unsafe {
@@ -202,20 +207,35 @@ impl Slot {
                 os::remap_anonymous(self.base.add(memory_bytes), self.size - memory_bytes, Protection::None)?;
                 self.size = memory_bytes;
             }
-            let mut put_back = |run: Range<usize>| {
+            let base = self.base;
+            let put_back = |run: &Range<usize>| {
                 let file_end = run.end.min(len).max(run.start);
                 if file_end > run.start {
-                    ptr::copy_nonoverlapping(view.add(run.start), self.base.add(run.start), file_end - run.start);
+                    ptr::copy_nonoverlapping(view.add(run.start), base.add(run.start), file_end - run.start);
                 }
-                ptr::write_bytes(self.base.add(file_end), 0, run.end - file_end);
+                ptr::write_bytes(base.add(file_end), 0, run.end - file_end);
             };
+            match self.private.take() {
+                Some(known) if no_new => {
+                    known.iter().for_each(put_back);
+                    self.private = Some(known);
+                    return Ok(());
+                }
+                _ => {}
+            }
+            let mut found = Vec::new();
             let done = match PagemapScan::get() {
-                Some(map) => map.written(self.base, memory_bytes, KEEP_PAGES, &mut put_back)?,
+                Some(map) => map.written(self.base, memory_bytes, KEEP_PAGES, |run| {
+                    put_back(&run);
+                    found.push(run);
+                })?,
                 None => 0,
             };
             if done < memory_bytes {
                 os::discard(self.base.add(done), memory_bytes - done)?;
             }
+            // What was discarded is private no more. Without a scan nothing is known, and nothing is private.
+            self.private = Some(found);
         }
         Ok(())
     }
@@ -255,10 +275,45 @@ struct Announced {
     slot: Slot,
     /// `None`: the space, for another run.
     keeper: Option<KeptMemory>,
+    visit: Visit,
 }
 
 thread_local! {
     static ANNOUNCED: RefCell<Option<Announced>> = const { RefCell::new(None) };
+}
+
+/// Where a memory was used, to tell whether pages of its slot can have become private.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    thread: ThreadId,
+    /// Faults of that thread before.
+    faults: Option<u64>,
+    /// Whether another thread has used it, too.
+    moved: Arc<AtomicBool>,
+}
+
+impl Visit {
+    /// A use that begins now, on this thread.
+    pub(crate) fn new() -> Self {
+        Self { thread: thread::current().id(), faults: os::page_faults(), moved: Arc::default() }
+    }
+
+    /// Says that this thread uses the memory.
+    pub(crate) fn here(&self) {
+        if !self.is_here() {
+            self.moved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    /// Whether no page can have become private since.
+    fn was_quiet(&self) -> bool {
+        let here = self.is_here() && !self.moved.load(Ordering::Relaxed);
+        here && self.faults.is_some() && os::page_faults() == self.faults
+    }
 }
 
 /// The memory of a session between its turns: what one instance left is what the next one finds.
@@ -281,7 +336,7 @@ impl Drop for KeptMemory {
         if Arc::strong_count(&self.slot) == 1
             && let Some(slot) = lock(&self.slot).take()
         {
-            self.space.give_back(slot);
+            self.space.give_back(slot, false);
         }
     }
 }
@@ -307,21 +362,23 @@ impl Space {
         &self,
         image: &Arc<Image>,
         kept: Option<&KeptMemory>,
+        visit: &Visit,
         instantiate: impl FnOnce() -> R,
     ) -> Result<R, SpaceError> {
         struct Withdraw<'a>(&'a Space);
         impl Drop for Withdraw<'_> {
             fn drop(&mut self) {
                 match ANNOUNCED.with(|place| place.borrow_mut().take()) {
-                    Some(Announced { slot, keeper: Some(keeper) }) => *lock(&keeper.slot) = Some(slot),
-                    Some(Announced { slot, keeper: None }) => self.0.give_back(slot),
+                    Some(Announced { slot, keeper: Some(keeper), .. }) => *lock(&keeper.slot) = Some(slot),
+                    Some(Announced { slot, keeper: None, .. }) => self.0.give_back(slot, false),
                     None => {}
                 }
             }
         }
         let before = kept.and_then(|kept| lock(&kept.slot).take());
         let slot = before.map_or_else(|| self.take(image), Ok)?;
-        ANNOUNCED.with(|place| *place.borrow_mut() = Some(Announced { slot, keeper: kept.cloned() }));
+        ANNOUNCED
+            .with(|place| *place.borrow_mut() = Some(Announced { slot, keeper: kept.cloned(), visit: visit.clone() }));
         let _withdraw = Withdraw(self);
         Ok(instantiate())
     }
@@ -344,7 +401,8 @@ impl Space {
         }
     }
 
-    fn give_back(&self, mut slot: Slot) {
+    /// With `no_new`, no page of it became private since it was taken.
+    fn give_back(&self, mut slot: Slot, no_new: bool) {
         if !self.reuse {
             // The process ends soon, and unmaps all at once.
             std::mem::forget(slot);
@@ -353,7 +411,7 @@ impl Space {
         // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
         let wanted = Arc::strong_count(&slot.image) > 1
             && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
-        if !wanted || slot.restore().is_err() {
+        if !wanted || slot.restore(no_new).is_err() {
             return;
         }
         // A page that was missed would show one tenant's data to the next.
@@ -369,6 +427,7 @@ impl Space {
 struct Memory {
     slot: Option<Slot>,
     keeper: Option<KeptMemory>,
+    visit: Visit,
     space: Arc<Space>,
 }
 
@@ -408,7 +467,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         match (self.slot.take(), &self.keeper) {
             (Some(slot), Some(keeper)) => *lock(&keeper.slot) = Some(slot),
-            (Some(slot), None) => self.space.give_back(slot),
+            (Some(slot), None) => self.space.give_back(slot, self.visit.was_quiet()),
             (None, _) => {}
         }
     }
@@ -428,8 +487,8 @@ unsafe impl MemoryCreator for Creator {
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let announced = ANNOUNCED.with(|place| place.borrow_mut().take());
-        let Announced { slot, keeper } = announced.ok_or("no image was announced for this memory")?;
-        let memory = Memory { slot: Some(slot), keeper, space: self.0.clone() };
+        let Announced { slot, keeper, visit } = announced.ok_or("no image was announced for this memory")?;
+        let memory = Memory { slot: Some(slot), keeper, visit, space: self.0.clone() };
         let start = memory.slot.as_ref().map_or(0, |slot| slot.image.memory_bytes);
         let fits = minimum == start && maximum.is_none_or(|maximum| maximum >= memory.byte_size());
         if !fits || ty.is_64() || ty.is_shared() || reserved != Some(RESERVATION) || guard > GUARD {
@@ -540,5 +599,58 @@ unsafe impl StackCreator for Stacks {
             None => Stack::new(size, &self.0.mappings)?,
         };
         Ok(Box::new(LentStack { stack: Some(stack), space: self.0.clone() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes to a page that is not private yet.
+    fn fault() {
+        let page = os::page_size();
+        let at = os::map_anonymous(page, Protection::ReadWrite).unwrap();
+        // SAFETY: mapped above, and used by nobody else.
+        unsafe {
+            at.write_volatile(1);
+            os::unmap(at, page);
+        }
+    }
+
+    #[test]
+    fn a_visit_is_quiet_only_without_faults_and_on_one_thread() {
+        assert!(Visit::new().was_quiet(), "this system does not count page faults");
+        let visit = Visit::new();
+        fault();
+        assert!(!visit.was_quiet());
+        // Another thread's faults are not this one's: that it was there is enough.
+        let visit = Visit::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(!visit.was_quiet());
+                visit.here();
+            });
+        });
+        assert!(visit.moved.load(Ordering::Relaxed) && !visit.was_quiet());
+        let visit = Visit::new();
+        visit.here();
+        assert!(visit.was_quiet());
+    }
+
+    #[test]
+    fn mappings_run_out_with_an_error_and_come_back() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(IMAGE_ALIGNMENT as u64).unwrap();
+        let image = Image::open(file, IMAGE_ALIGNMENT).unwrap();
+        let space = Space::new(true, true);
+        space.mappings.allowed.set(2 * SLOT_MAPPINGS + 1).unwrap();
+        let first = space.take(&image).unwrap();
+        let second = space.take(&image).unwrap();
+        assert!(matches!(space.take(&image), Err(SpaceError::Mappings { allowed: 7 })));
+        assert!(matches!(Stack::new(1 << 20, &space.mappings), Err(SpaceError::Mappings { .. })));
+        drop(second);
+        let third = space.take(&image).unwrap();
+        drop((first, third));
+        assert_eq!(space.mappings.used.load(Ordering::Relaxed), 0);
     }
 }

@@ -469,3 +469,37 @@ fn endless_loops_stop_in_time_with_sixty_four_of_them() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert!(late.iter().all(|late| *late < Duration::from_secs(4)), "{late:?}");
 }
+
+/// Which pages have to be put back is told from the page faults of the thread that ran; a run that another thread has
+/// touched is looked through. The engine of the tests compares each memory with its image.
+#[test]
+fn runs_that_move_between_threads_are_put_back() {
+    type Running = Pin<Box<dyn Future<Output = Result<Outcome, EngineError>> + Send>>;
+    let engine = engine();
+    let poll = |running: &mut Running| {
+        std::thread::sleep(Duration::from_millis(3)); // until the script's sleep is over
+        running.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    };
+    for round in 0..40 {
+        // This thread only begins and ends the run, which takes no page it has not had before: the other one writes.
+        let code = format!(
+            "import time\nprint(1)\ntime.sleep(0.002)\nx = [str(i) for i in range({})]\ntime.sleep(0.002)\nprint(2)",
+            300 * (round / 4) // in memory that the image has already
+        );
+        for _ in 0..2 {
+            assert!(engine.run_blocking(Job::python("print('hello')").with_live(true)).unwrap().success());
+        }
+        let (runner, job) = (engine.clone(), Job::python(code).with_live(true));
+        let mut running: Running = Box::pin(async move { runner.run(job).await });
+        assert!(poll(&mut running).is_pending());
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(poll(&mut running).is_pending()));
+        });
+        let outcome = loop {
+            if let Poll::Ready(outcome) = poll(&mut running) {
+                break outcome.unwrap();
+            }
+        };
+        assert_eq!(outcome.stdout.text(), "1\n2\n");
+    }
+}

@@ -14,6 +14,7 @@ const ROUNDS: usize = 60;
 const RUNS: usize = 2000;
 const LIVE: usize = 1000;
 const FILE_ROUNDS: usize = 5;
+const STOPPED: usize = 64;
 
 pub(crate) fn measure() -> Result<()> {
     run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
@@ -30,7 +31,7 @@ pub(crate) fn measure() -> Result<()> {
         println!("{what:<58} {value:>8.3} {unit:<4} bar {bar:<6} {verdict}");
     };
 
-    for (what, script, bar) in [("hello", HELLO, 0.4), ("eight imports", IMPORTS, 0.2)] {
+    for (what, script, bar) in [("hello", HELLO, 0.4), ("eight imports", IMPORTS, 0.12)] {
         let (ours, python, name) = whole_process(script)?;
         println!(
             "whole process, {what}: capibara {:.2} ms, {name} {:.2} ms (medians of {ROUNDS})",
@@ -41,7 +42,11 @@ pub(crate) fn measure() -> Result<()> {
     }
     let (p50, p99) = fresh_instance()?;
     println!("fresh instance, hello: p50 {p50:.3} ms, p99 {p99:.3} ms ({RUNS} runs)");
-    row("fresh instance in-process, hello, p50", p50, "ms", 0.4);
+    row("fresh instance in-process, hello, p50", p50, "ms", 0.12);
+    row("fresh instance in-process, hello, p99", p99, "ms", 0.4);
+    for (what, options) in [("by fuel", &[][..]), ("live", &["--live"])] {
+        row(&format!("{STOPPED} endless loops, {what}, latest stop past the limit"), stops(options)?, "ms", 20.0);
+    }
     row("private memory of a live instance after hello", memory()? / 1024.0, "MiB", 1.0);
     let ([bulk, many], [native_bulk, native_many]) = files()?;
     println!(
@@ -152,6 +157,15 @@ fn memory() -> Result<f64> {
     let output = driver(&["--memory", &LIVE.to_string()]).output().context("failed to start the bench driver")?;
     let reply: Value = serde_json::from_slice(&output.stdout).context("the driver's answer")?;
     reply["private_dirty_kib_each"].as_f64().context("a number")
+}
+
+/// How late the last of many endless loops ends, each in a thread of its own.
+fn stops(options: &[&str]) -> Result<f64> {
+    let stopped = STOPPED.to_string();
+    let words = [&["--stop", &stopped], options].concat();
+    let output = driver(&words).output().context("failed to start the bench driver")?;
+    let reply: Value = serde_json::from_slice(&output.stdout).context("the driver's answer")?;
+    reply["latest_ms"].as_f64().context("a number")
 }
 
 /// Times of working with files in the folder that is named: 16 MiB written and read, 10,000 files made, read and removed.

@@ -17,6 +17,7 @@ use super::guest::{CallError, Guest, Interpreter, Runtime};
 use super::state::State;
 use super::wasm::{Bounds, Spending, store};
 use super::watch::{Ended, Watch};
+use crate::image::Visit;
 use crate::kept::Kept;
 use crate::kept_files::KeptFiles;
 use crate::stream::Stdin;
@@ -122,13 +123,15 @@ pub(super) async fn compiled(
     if let Some(compiled) = files.and_then(|(files, _)| Compiled::from_bytes(&files.get(&digest)?)) {
         return Some(Arc::new(compiled));
     }
-    let work = pin!(compile(guest, runtime, name, source, until));
+    let visit = Visit::new();
+    let work = pin!(compile(guest, runtime, name, source, until, &visit));
     let watch = Watch {
         inner: work,
         deadline: until.deadline,
         slept_nanos: Arc::default(),
         canceler: until.canceler,
         alarm: until.timer.alarm(),
+        visit: &visit,
         polls: 0,
     };
     let made = match watch.await {
@@ -151,6 +154,7 @@ async fn compile(
     name: &str,
     source: &[u8],
     until: &Bounds<'_>,
+    visit: &Visit,
 ) -> Result<Option<Compiled>, CallError> {
     let world = World::new(WorldConfig {
         args: vec![name.to_owned()],
@@ -170,7 +174,7 @@ async fn compile(
     let (mut store, _ticking) = store(guest, state, Spending { limit: FUEL, spent: 0 }, until.timer)
         .map_err(|_| CallError::Contract("no store can be made for it"))?;
     store.data_mut().canceler = until.canceler.clone();
-    let interpreter = Interpreter::new(guest, runtime, None, &mut store)?;
+    let interpreter = Interpreter::new(guest, runtime, None, visit, &mut store)?;
     let Some(code) = interpreter.compile(&mut store, source, MAX_CODE).await? else { return Ok(None) };
     let linear = interpreter.memory_bytes(&store);
     store.data_mut().note_memory(linear);

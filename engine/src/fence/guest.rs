@@ -11,7 +11,7 @@ use super::state::State;
 use super::watch::poll_once;
 use crate::artifact::Metering;
 use crate::error::EngineError;
-use crate::image::{Image, KeptMemory, Space, SpaceError};
+use crate::image::{Image, KeptMemory, Space, SpaceError, Visit};
 use crate::outcome::RuntimeId;
 
 /// A runtime or program that is loaded and ready to make instances.
@@ -121,12 +121,13 @@ impl<'a> Interpreter<'a> {
         guest: &Guest,
         runtime: &'a Runtime,
         kept: Option<&KeptMemory>,
+        visit: &Visit,
         store: &mut Store<State>,
     ) -> Result<Self, CallError> {
         // The memory is announced to this thread, so the instance must come of one poll; nothing in it can wait.
         let instance = runtime
             .space
-            .with_memory(&runtime.image, kept, || poll_once(guest.instances.instantiate_async(&mut *store)))
+            .with_memory(&runtime.image, kept, visit, || poll_once(guest.instances.instantiate_async(&mut *store)))
             .map_err(CallError::Space)?
             .ok_or(CallError::Contract("its instantiation waits"))?
             .map_err(CallError::Instance)?;

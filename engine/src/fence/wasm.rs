@@ -18,7 +18,7 @@ use crate::artifact::{Metering, STACK_BYTES};
 use crate::cancel::Canceler;
 use crate::error::EngineError;
 use crate::identity::Identity;
-use crate::image::{KeptMemory, SpaceError};
+use crate::image::{KeptMemory, SpaceError, Visit};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage};
@@ -251,13 +251,15 @@ pub(super) async fn execute(
     store.data_mut().canceler = bounds.canceler.clone();
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
-        let call = pin!(call(guest, &mut store, &work));
+        let visit = Visit::new();
+        let call = pin!(call(guest, &mut store, &work, &visit));
         Watch {
             inner: call,
             deadline: bounds.deadline,
             slept_nanos,
             canceler: bounds.canceler,
             alarm: bounds.timer.alarm(),
+            visit: &visit,
             polls: 0,
         }
         .await
@@ -427,15 +429,15 @@ pub(super) fn store<'t>(
 }
 
 /// Makes the instance and lets it work.
-async fn call(guest: &Guest, store: &mut Store<State>, work: &Work<'_>) -> Result<i32, CallError> {
+async fn call(guest: &Guest, store: &mut Store<State>, work: &Work<'_>, visit: &Visit) -> Result<i32, CallError> {
     let Start::Runtime(runtime) = &guest.start else { return start_program(guest, store).await };
     let status = match work {
         Work::Run { source, compiled } => {
-            let interpreter = Interpreter::new(guest, runtime, None, store)?;
+            let interpreter = Interpreter::new(guest, runtime, None, visit, store)?;
             interpreter.run(store, source, compiled.map(|compiled| &*compiled.code)).await?
         }
         Work::Turn { source, memory } => {
-            let interpreter = Interpreter::new(guest, runtime, Some(memory), store)?;
+            let interpreter = Interpreter::new(guest, runtime, Some(memory), visit, store)?;
             interpreter.turn(store, source).await?
         }
     };

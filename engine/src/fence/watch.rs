@@ -13,6 +13,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Canceler;
+use crate::image::Visit;
 use crate::stream::{OutputSink, Stream};
 use crate::timer::Alarm;
 
@@ -39,6 +40,7 @@ pub(crate) struct Watch<'a, F> {
     pub(crate) slept_nanos: Arc<AtomicU64>,
     pub(crate) canceler: &'a Canceler,
     pub(crate) alarm: Alarm<'a>,
+    pub(crate) visit: &'a Visit,
     pub(crate) polls: u64,
 }
 
@@ -62,6 +64,7 @@ impl<F: Future> Future for Watch<'_, F> {
             return Poll::Ready(Ended::Deadline);
         }
         this.polls += 1;
+        this.visit.here();
         if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
             return Poll::Ready(Ended::Returned(output));
         }

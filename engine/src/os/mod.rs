@@ -7,6 +7,7 @@
 //! unmap address space are `unsafe` themselves and say what the caller (only `image.rs`) must hold.
 #![expect(unsafe_code, reason = "system calls; the argument stands above")]
 
+mod faults;
 mod pagemap;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+pub(crate) use faults::page_faults;
 pub(crate) use pagemap::PagemapScan;
 
 /// Turns a system call's result into an `io::Result`.
