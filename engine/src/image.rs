@@ -199,7 +199,7 @@ impl Slot {
 
     /// Puts back every page that was written, so that the slot equals its image again. With `no_new`, no page became private
     /// since that was done last.
-    fn restore(&mut self, no_new: bool) -> io::Result<()> {
+    fn restore(&mut self, no_new: bool, map: Option<&PagemapScan>) -> io::Result<()> {
         let Image { len, memory_bytes, view, .. } = *self.image;
         // SAFETY: all ranges are inside the slot, which no memory uses now; `view` has `len` readable bytes.
         unsafe {
@@ -224,7 +224,7 @@ impl Slot {
                 _ => {}
             }
             let mut found = Vec::new();
-            let done = match PagemapScan::get() {
+            let done = match map {
                 Some(map) => map.written(self.base, memory_bytes, KEEP_PAGES, |run| {
                     put_back(&run);
                     found.push(run);
@@ -293,9 +293,10 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// A use that begins now, on this thread.
-    pub(crate) fn new() -> Self {
-        Self { thread: thread::current().id(), faults: os::page_faults(), moved: Arc::default() }
+    /// A use that begins now, on this thread. Without `counted`, it never counts as quiet.
+    pub(crate) fn new(counted: bool) -> Self {
+        let faults = counted.then(os::page_faults).flatten();
+        Self { thread: thread::current().id(), faults, moved: Arc::default() }
     }
 
     /// Says that this thread uses the memory.
@@ -383,6 +384,11 @@ impl Space {
         Ok(instantiate())
     }
 
+    /// A use of a memory of this space that begins now, on this thread.
+    pub(crate) fn visit(&self) -> Visit {
+        Visit::new(self.reuse)
+    }
+
     /// Memory for a session, which has nothing in it yet.
     pub(crate) fn kept_memory(self: &Arc<Self>) -> KeptMemory {
         KeptMemory { slot: Arc::default(), space: self.clone() }
@@ -411,7 +417,7 @@ impl Space {
         // An image nobody else holds serves no further run. A slot that cannot be restored is unmapped.
         let wanted = Arc::strong_count(&slot.image) > 1
             && lock(&self.free).values().map(Vec::len).sum::<usize>() < MAX_FREE_SLOTS;
-        if !wanted || slot.restore(no_new).is_err() {
+        if !wanted || slot.restore(no_new, PagemapScan::get()).is_err() {
             return;
         }
         // A page that was missed would show one tenant's data to the next.
@@ -619,12 +625,12 @@ mod tests {
 
     #[test]
     fn a_visit_is_quiet_only_without_faults_and_on_one_thread() {
-        assert!(Visit::new().was_quiet(), "this system does not count page faults");
-        let visit = Visit::new();
+        assert!(Visit::new(true).was_quiet(), "this system does not count page faults");
+        let visit = Visit::new(true);
         fault();
         assert!(!visit.was_quiet());
         // Another thread's faults are not this one's: that it was there is enough.
-        let visit = Visit::new();
+        let visit = Visit::new(true);
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(!visit.was_quiet());
@@ -632,7 +638,7 @@ mod tests {
             });
         });
         assert!(visit.moved.load(Ordering::Relaxed) && !visit.was_quiet());
-        let visit = Visit::new();
+        let visit = Visit::new(true);
         visit.here();
         assert!(visit.was_quiet());
     }
@@ -652,5 +658,44 @@ mod tests {
         let third = space.take(&image).unwrap();
         drop((first, third));
         assert_eq!(space.mappings.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_slot_is_put_back_with_and_without_the_page_map() {
+        const PAGES: usize = 4096;
+        let (page, bytes) = (os::page_size(), PAGES * os::page_size());
+        let file = tempfile::tempfile().unwrap();
+        // Half of the memory is a file with something on each page, half zeros.
+        use std::os::unix::fs::FileExt as _;
+        for number in 0..PAGES / 2 {
+            file.write_all_at(&[7], (number * page) as u64).unwrap();
+        }
+        file.set_len(bytes as u64 / 2).unwrap();
+        let image = Image::open(file, bytes).unwrap();
+        let space = Space::new(false, true);
+        for map in [PagemapScan::get(), None] {
+            let mut slot = space.take(&image).unwrap();
+            // Few pages, more than are kept, few again, none.
+            for (round, count) in [10, PAGES, 100, 0].into_iter().enumerate() {
+                for number in 0..count {
+                    let at = number * 41 % PAGES * page + round;
+                    // SAFETY: inside the slot, which is this test's alone.
+                    unsafe { slot.base.add(at).write_volatile(9) };
+                }
+                assert_eq!(slot.is_restored(), count == 0);
+                slot.restore(false, map).unwrap();
+                assert!(slot.is_restored(), "round {round}, page map: {}", map.is_some());
+            }
+            // Pages that are known are put back without looking.
+            let known = slot.private.clone().unwrap_or_default();
+            for run in &known {
+                // SAFETY: as above.
+                unsafe { slot.base.add(run.start).write_volatile(9) };
+            }
+            slot.restore(true, map).unwrap();
+            assert!(slot.is_restored());
+            assert_eq!(known.is_empty(), map.is_none());
+            space.give_back(slot, false);
+        }
     }
 }

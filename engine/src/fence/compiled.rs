@@ -123,7 +123,7 @@ pub(super) async fn compiled(
     if let Some(compiled) = files.and_then(|(files, _)| Compiled::from_bytes(&files.get(&digest)?)) {
         return Some(Arc::new(compiled));
     }
-    let visit = Visit::new();
+    let visit = guest.start.visit();
     let work = pin!(compile(guest, runtime, name, source, until, &visit));
     let watch = Watch {
         inner: work,

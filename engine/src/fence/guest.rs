@@ -32,6 +32,14 @@ pub(crate) enum Start {
 }
 
 impl Start {
+    /// A use of an instance's memory that begins now, on this thread.
+    pub(super) fn visit(&self) -> Visit {
+        match self {
+            Self::Runtime(runtime) => runtime.space.visit(),
+            Self::Program { .. } => Visit::new(false), // its memory is thrown away
+        }
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         match self {
             Self::Runtime(runtime) => runtime.image.memory_bytes() as u64,

@@ -251,7 +251,7 @@ pub(super) async fn execute(
     store.data_mut().canceler = bounds.canceler.clone();
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
-        let visit = Visit::new();
+        let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
         Watch {
             inner: call,
