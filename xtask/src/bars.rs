@@ -1,8 +1,8 @@
 //! Measures the bars of SPECIFICATION.md. Run it on an idle machine; ratios hold up to some load.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +15,8 @@ const RUNS: usize = 2000;
 const LIVE: usize = 1000;
 const FILE_ROUNDS: usize = 5;
 const STOPPED: usize = 64;
+const WORK: &str =
+    "import json, re, datetime\nprint(json.dumps({'a': 1}), re.match('b*', 'ab').span(), datetime.date(2020, 1, 1))";
 
 pub(crate) fn measure() -> Result<()> {
     run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
@@ -40,10 +42,18 @@ pub(crate) fn measure() -> Result<()> {
         );
         row(&format!("whole process, {what}, ratio to python3"), ours / python, "x", bar);
     }
-    let (p50, p99) = fresh_instance()?;
-    println!("fresh instance, hello: p50 {p50:.3} ms, p99 {p99:.3} ms ({RUNS} runs)");
+    let mut driver = Driver::start()?;
+    let (p50, p99) = driver.fresh("print('hello')")?;
     row("fresh instance in-process, hello, p50", p50, "ms", 0.12);
     row("fresh instance in-process, hello, p99", p99, "ms", 0.4);
+    row("fresh instance in-process, json, re and datetime, p50", driver.fresh(WORK)?.0, "ms", 0.35);
+    let ((one, cpu_of_one), (two, cpu_of_two)) = (driver.throughput(1)?, driver.throughput(2)?);
+    println!(
+        "hello by one thread: {one:.0} runs/s, {cpu_of_one:.3} ms of a processor each; by two: {two:.0}, {cpu_of_two:.3}"
+    );
+    row("processor time of a run by two threads", cpu_of_two, "ms", 0.16);
+    row("the same, ratio to one thread", cpu_of_two / cpu_of_one, "x", 1.15);
+    drop(driver);
     for (what, options) in [("by fuel", &[][..]), ("live", &["--live"])] {
         row(&format!("{STOPPED} endless loops, {what}, latest stop past the limit"), stops(options)?, "ms", 20.0);
     }
@@ -133,23 +143,56 @@ fn driver(words: &[&str]) -> Command {
     command
 }
 
-/// p50 and p99 of a fresh run, in milliseconds.
-fn fresh_instance() -> Result<(f64, f64)> {
-    let mut child = driver(&[]).spawn().context("failed to start the bench driver")?;
-    let mut requests = child.stdin.take().context("a pipe")?;
-    let mut replies = BufReader::new(child.stdout.take().context("a pipe")?).lines();
-    let mut ask = |request: Value| -> Result<Value> {
-        writeln!(requests, "{request}")?;
-        Ok(serde_json::from_str(&replies.next().context("the driver ended")??)?)
-    };
-    // The first reply is the line that says it is ready.
-    let request = json!({"op": "run", "code": "print('hello')", "iters": RUNS});
-    ask(request.clone())?;
-    ask(request)?;
-    let reply = ask(json!({"op": "quit"}))?;
-    child.wait()?;
-    let mut nanos: Vec<f64> = reply["ns"].as_array().context("times")?.iter().filter_map(Value::as_f64).collect();
-    Ok((percentile(&mut nanos, 0.5) / 1e6, percentile(&mut nanos, 0.99) / 1e6))
+/// A bench driver that answers requests.
+struct Driver {
+    child: Child,
+    requests: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    fn start() -> Result<Self> {
+        let mut child = driver(&[]).spawn().context("failed to start the bench driver")?;
+        let requests = child.stdin.take().context("a pipe")?;
+        let replies = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        let mut new = Self { child, requests, replies };
+        new.reply()?; // that it is ready
+        Ok(new)
+    }
+
+    fn reply(&mut self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.replies.next().context("the driver ended")??)?)
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value> {
+        writeln!(self.requests, "{request}")?;
+        self.reply()
+    }
+
+    /// p50 and p99 of a fresh run of that code, in milliseconds, after as many to warm up.
+    fn fresh(&mut self, code: &str) -> Result<(f64, f64)> {
+        let request = json!({"op": "run", "code": code, "iters": RUNS});
+        self.ask(&request)?;
+        let reply = self.ask(&request)?;
+        let mut nanos: Vec<f64> = reply["ns"].as_array().context("times")?.iter().filter_map(Value::as_f64).collect();
+        Ok((percentile(&mut nanos, 0.5) / 1e6, percentile(&mut nanos, 0.99) / 1e6))
+    }
+
+    /// Runs of hello per second by so many threads, and what one takes of a processor, in milliseconds.
+    fn throughput(&mut self, workers: u64) -> Result<(f64, f64)> {
+        let reply =
+            self.ask(&json!({"op": "throughput", "code": "print('hello')", "workers": workers, "seconds": 4}))?;
+        let number = |name: &str| reply[name].as_f64().with_context(|| format!("the driver's {name}"));
+        let (runs, wall, cpu) = (number("runs")?, number("wall")?, number("cpu")?);
+        Ok((runs / wall, cpu / runs * 1e3))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.ask(&json!({"op": "quit"}));
+        let _ = self.child.wait();
+    }
 }
 
 /// Private memory of each live instance, in KiB.
