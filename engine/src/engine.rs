@@ -208,7 +208,7 @@ impl Engine {
 
     /// Scans a job and, if its policy does not deny it, runs it to its end.
     ///
-    /// The future needs no particular async runtime. It gives control back about every millisecond of computing, and
+    /// The future needs no particular async runtime. It gives control back several times in a millisecond of computing, and
     /// dropping it ends the run. A WebAssembly program is compiled within its first poll, unless the cache folder has
     /// it (bounded, up to seconds for a large one).
     ///

@@ -1,7 +1,6 @@
 //! The digest that names a job: everything a run depended on, in one unambiguous order.
 
-use sha2::{Digest as _, Sha256};
-
+use crate::fields::Fields;
 use crate::job::Script;
 use crate::modules::ScriptModule;
 use crate::outcome::Digest;
@@ -32,27 +31,9 @@ pub(crate) struct Identity<'a> {
     pub(crate) stdin_end: InputEnd,
 }
 
-/// Writes fields with their length in front, so that no two jobs give the same bytes.
-struct Fields(Sha256);
-
-impl Fields {
-    fn number(&mut self, value: u64) {
-        self.0.update(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        self.number(value.len() as u64);
-        self.0.update(value);
-    }
-
-    fn text(&mut self, value: &str) {
-        self.bytes(value.as_bytes());
-    }
-}
-
 impl Identity<'_> {
     pub(crate) fn digest(&self) -> Digest {
-        let mut fields = Fields(Sha256::new());
+        let mut fields = Fields::default();
         fields.text("capibara job");
         fields.number(VERSION);
         fields.text(self.language);
@@ -100,6 +81,6 @@ impl Identity<'_> {
             InputEnd::Seen => 1,
             InputEnd::Failed => 2,
         });
-        Digest(fields.0.finalize().into())
+        Digest(fields.digest())
     }
 }

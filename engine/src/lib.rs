@@ -21,6 +21,7 @@ mod cancel;
 mod engine;
 mod error;
 mod fence;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

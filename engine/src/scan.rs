@@ -9,8 +9,8 @@ use capibara_policies::{
     FileGrant, Finding, Need, NeedKind, Policy, Report, ScanMode, Scanner, Script as Scanned, Source, SourceLanguage,
     Verdict,
 };
-use sha2::{Digest as _, Sha256};
 
+use crate::fields::Fields;
 use crate::grant::{Access, Grant};
 use crate::job::{Job, Script};
 use crate::kept::Kept;
@@ -255,11 +255,8 @@ impl fmt::Debug for Scans {
 
 /// Everything a scan depends on.
 fn digest(job: &Job, policy_sha256: &str) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
+    let mut fields = Fields::default();
+    let mut field = |bytes: &[u8]| fields.bytes(bytes);
     field(job.policy.name.as_bytes()); // which its digest does not cover, and a scan names
     field(policy_sha256.as_bytes());
     for grant in grants_beside(job) {
@@ -280,5 +277,5 @@ fn digest(job: &Job, policy_sha256: &str) -> [u8; 32] {
         field(module.path.as_bytes());
         field(&module.source);
     }
-    hash.finalize().into()
+    fields.digest()
 }

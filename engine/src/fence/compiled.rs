@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use capibara_policies::Limits;
-use sha2::{Digest as _, Sha256};
 
 use super::guest::{CallError, Guest, Interpreter, Runtime};
 use super::state::State;
 use super::wasm::{Bounds, Spending, store};
 use super::watch::{Ended, Watch};
+use crate::fields::Fields;
 use crate::image::Visit;
 use crate::kept::Kept;
 use crate::kept_files::KeptFiles;
@@ -84,14 +84,11 @@ impl CompiledScripts {
     /// compiled with. What host calls cost is this program's matter, so another program's scripts are not used.
     pub(crate) fn with_files(mut self, cache: &Path, runtime: &[&str]) -> Self {
         let Ok(program) = std::fs::metadata("/proc/self/exe") else { return self };
-        let mut hash = Sha256::new();
-        for text in runtime {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
-        }
-        hash.update([program.dev(), program.ino(), program.len()].map(u64::to_le_bytes).as_flattened());
-        hash.update([program.mtime(), program.mtime_nsec()].map(i64::to_le_bytes).as_flattened());
-        self.files = Some((KeptFiles::new(cache.join(FOLDER), LARGEST_FILE, MOST_IN_FOLDER), hash.finalize().into()));
+        let mut fields = Fields::default();
+        runtime.iter().for_each(|text| fields.text(text));
+        let times = [program.mtime(), program.mtime_nsec()].map(i64::cast_unsigned);
+        [program.dev(), program.ino(), program.len()].into_iter().chain(times).for_each(|number| fields.number(number));
+        self.files = Some((KeptFiles::new(cache.join(FOLDER), LARGEST_FILE, MOST_IN_FOLDER), fields.digest()));
         self
     }
 }
@@ -111,12 +108,11 @@ pub(super) async fn compiled(
     let CompiledScripts { kept, files } = &runtime.compiled;
     // Text that stands in no file is nobody's to keep in one.
     let files = files.as_ref().filter(|_| name.starts_with('/'));
-    let mut hash = Sha256::new();
-    hash.update(files.map_or([0; 32], |(_, digest)| *digest));
-    hash.update((name.len() as u64).to_le_bytes());
-    hash.update(name.as_bytes());
-    hash.update(source);
-    let digest: [u8; 32] = hash.finalize().into();
+    let mut fields = Fields::default();
+    fields.bytes(&files.map_or([0; 32], |(_, digest)| *digest));
+    fields.text(name);
+    fields.bytes(source);
+    let digest = fields.digest();
     if let Some(compiled) = kept.get(&digest) {
         return compiled;
     }

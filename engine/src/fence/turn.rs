@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sha2::{Digest as _, Sha256};
-
 use super::guest::{Guest, Start};
 use super::wasm::{Bounds, Drawn, Named, Work, check, execute, quotas};
 use crate::cancel::Canceler;
 use crate::error::EngineError;
+use crate::fields::Fields;
 use crate::identity::Identity;
 use crate::image::KeptMemory;
 use crate::job::Script;
@@ -130,9 +129,9 @@ impl Turns {
 /// A turn depends on all turns before it.
 fn after(past: Option<Digest>, turn: Digest) -> Digest {
     let Some(past) = past else { return turn };
-    let mut hash = Sha256::new();
-    hash.update(b"capibara turn");
-    hash.update(past.0);
-    hash.update(turn.0);
-    Digest(hash.finalize().into())
+    let mut fields = Fields::default();
+    fields.text("capibara turn");
+    fields.bytes(&past.0);
+    fields.bytes(&turn.0);
+    Digest(fields.digest())
 }
