@@ -137,6 +137,13 @@ pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
         "void capibara_sha256_update(uint8_t *block, uint32_t *hash);\n#define sha256_update capibara_sha256_update\n\n\
          static inline void sha256_update_unused(uint8_t *b, uint32_t *hash)\n{\n",
     ],
+    // `sha1.c` instead, likewise.
+    [
+        "Modules/_hacl/Hacl_Hash_SHA1.c",
+        "static void update(uint32_t *h, uint8_t *l)\n{\n",
+        "void capibara_sha1_update(uint32_t *hash, uint8_t *block);\n#define update capibara_sha1_update\n\n\
+         static inline void sha1_update_unused(uint32_t *h, uint8_t *l)\n{\n",
+    ],
     // Here and not in `sandbox_refusals.py`: a module loaded in the image would run its exit functions in every run.
     [
         "Lib/concurrent/futures/process.py",
