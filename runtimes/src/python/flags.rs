@@ -144,6 +144,26 @@ pub(crate) const SOURCE_EDITS: &[[&str; 3]] = &[
         "void capibara_sha1_update(uint32_t *hash, uint8_t *block);\n#define update capibara_sha1_update\n\n\
          static inline void sha1_update_unused(uint32_t *h, uint8_t *l)\n{\n",
     ],
+    // What `base64.c` can take of a text, it takes.
+    [
+        "Modules/binascii.c",
+        "    out_len = bin_len*2 + 2;\n    if (newline)\n        out_len++;\n    \
+         ascii_data = _PyBytesWriter_Alloc(&writer, out_len);\n    if (ascii_data == NULL)\n        return NULL;\n",
+        "    out_len = bin_len*2 + 2;\n    if (newline)\n        out_len++;\n    \
+         ascii_data = _PyBytesWriter_Alloc(&writer, out_len);\n    if (ascii_data == NULL)\n        return NULL;\n    \
+         size_t capibara_base64_encode(const unsigned char *, size_t, unsigned char *);\n    \
+         size_t taken = capibara_base64_encode(bin_data, bin_len, ascii_data);\n    \
+         bin_data += taken;\n    bin_len -= taken;\n    ascii_data += taken / 3 * 4;\n",
+    ],
+    [
+        "Modules/binascii.c",
+        "        unsigned char this_ch = ascii_data[i];\n\n        /* Check for pad sequences and ignore\n",
+        "        if (quad_pos == 0 && pads == 0) {\n            \
+         size_t capibara_base64_decode(const unsigned char *, size_t, unsigned char *);\n            \
+         size_t taken = capibara_base64_decode(ascii_data + i, ascii_len - i, bin_data);\n            \
+         i += taken;\n            bin_data += taken / 4 * 3;\n        }\n        \
+         unsigned char this_ch = ascii_data[i];\n\n        /* Check for pad sequences and ignore\n",
+    ],
     // Here and not in `sandbox_refusals.py`: a module loaded in the image would run its exit functions in every run.
     [
         "Lib/concurrent/futures/process.py",

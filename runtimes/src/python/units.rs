@@ -46,6 +46,7 @@ impl Units {
         let mut libm = libm(folder)?;
         let mut own = vec![
             unit("gen/stubs.c", "stubs", core.clone()),
+            unit("gen/base64.c", "base64", core.clone()),
             unit("gen/sha1.c", "sha1", core.clone()),
             unit("gen/sha256.c", "sha256", core.clone()),
             unit("gen/memory.c", "memory", with(flags::MEMORY)),
@@ -211,6 +212,7 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("pages.c", guest::PAGES_C)?;
     write("pages.h", guest::PAGES_H)?;
     write("memory.c", guest::MEMORY_C)?;
+    write("base64.c", guest::BASE64_C)?;
     write("sha1.c", guest::SHA1_C)?;
     write("sha256.c", guest::SHA256_C)?;
     write("stubs.c", guest::STUBS_C)?;
