@@ -20,6 +20,7 @@ const FLAGS: &[&[&str]] = &[
     flags::MEMORY,
     flags::POSIXMODULE,
     flags::SIGNALMODULE,
+    flags::UNICODEOBJECT,
     flags::BUILDINFO,
     flags::GETPATH,
     flags::GROUPS,

@@ -95,6 +95,8 @@ pub(crate) const POSIXMODULE: &[&str] = &[
     "-Dfstatat(fd,path,to,flags)=capibara_fstatat(fd,path,to,flags)",
     "-Dchdir(path)=capibara_chdir(path)",
 ];
+/// `Objects/unicodeobject.c`: numbers in texts by our `format.c`.
+pub(crate) const UNICODEOBJECT: &[&str] = &["-Dsprintf=capibara_sprintf"];
 /// `Modules/signalmodule.c`: the C library's own answer to a signal nobody handles is to break down.
 pub(crate) const SIGNALMODULE: &[&str] = &["-Draise(number)=capibara_raise(number)"];
 /// musl's time zones: the toolchain's C library knows only UTC.

@@ -9,6 +9,7 @@ pub(super) const PAGES_C: &str = include_str!("../../python/pages.c");
 pub(super) const PAGES_H: &str = include_str!("../../python/pages.h");
 pub(super) const MEMORY_C: &str = include_str!("../../python/memory.c");
 pub(super) const BASE64_C: &str = include_str!("../../python/base64.c");
+pub(super) const FORMAT_C: &str = include_str!("../../python/format.c");
 pub(super) const SHA1_C: &str = include_str!("../../python/sha1.c");
 pub(super) const SHA256_C: &str = include_str!("../../python/sha256.c");
 pub(super) const STUBS_C: &str = include_str!("../../python/stubs.c");

@@ -47,6 +47,7 @@ impl Units {
         let mut own = vec![
             unit("gen/stubs.c", "stubs", core.clone()),
             unit("gen/base64.c", "base64", core.clone()),
+            unit("gen/format.c", "format", core.clone()),
             unit("gen/sha1.c", "sha1", core.clone()),
             unit("gen/sha256.c", "sha256", core.clone()),
             unit("gen/memory.c", "memory", with(flags::MEMORY)),
@@ -113,6 +114,7 @@ fn cpython() -> Result<Vec<Unit>, RuntimeError> {
             let more = match line {
                 "Modules/posixmodule.c" => flags::POSIXMODULE,
                 "Modules/signalmodule.c" => flags::SIGNALMODULE,
+                "Objects/unicodeobject.c" => flags::UNICODEOBJECT,
                 _ => &[],
             };
             own.extend(more.iter().map(|flag| (*flag).to_owned()));
@@ -213,6 +215,7 @@ fn generate(folder: &Path) -> Result<(), RuntimeError> {
     write("pages.h", guest::PAGES_H)?;
     write("memory.c", guest::MEMORY_C)?;
     write("base64.c", guest::BASE64_C)?;
+    write("format.c", guest::FORMAT_C)?;
     write("sha1.c", guest::SHA1_C)?;
     write("sha256.c", guest::SHA256_C)?;
     write("stubs.c", guest::STUBS_C)?;
