@@ -24,8 +24,10 @@ const VARIANTS: usize = 3;
 
 /// `cargo xtask kernels [--fuel | --record] [NAME]`.
 pub(crate) fn command(words: &[String]) -> Result<()> {
-    let install = ["run", "--release", "--quiet", "--bin", "capibara", "--", "runtime", "install", "python", "--live"];
-    run(cargo(&install))?;
+    let install = ["run", "--release", "--quiet", "--bin", "capibara", "--", "runtime", "install", "python"];
+    let only_fuel = matches!(words, [flag] if flag == "--fuel" || flag == "--record");
+    let live: &[&str] = if only_fuel { &[] } else { &["--live"] };
+    run(cargo(&[&install[..], live].concat()))?;
     match words {
         [] => measure(&kernels()?),
         [flag] if flag == "--fuel" => compare_fuel(&kernels()?),
