@@ -625,7 +625,10 @@ mod tests {
 
     #[test]
     fn a_visit_is_quiet_only_without_faults_and_on_one_thread() {
-        assert!(Visit::new(true).was_quiet(), "this system does not count page faults");
+        // A page of code that is used the first time is a fault, too: so not each try has to be quiet.
+        let quiet = |visit: fn() -> Visit| (0..100).any(|_| visit().was_quiet());
+        assert!(quiet(|| Visit::new(true)), "this system does not count page faults");
+        assert!(!quiet(|| Visit::new(false)));
         let visit = Visit::new(true);
         fault();
         assert!(!visit.was_quiet());
@@ -638,9 +641,11 @@ mod tests {
             });
         });
         assert!(visit.moved.load(Ordering::Relaxed) && !visit.was_quiet());
-        let visit = Visit::new(true);
-        visit.here();
-        assert!(visit.was_quiet());
+        assert!(quiet(|| {
+            let visit = Visit::new(true);
+            visit.here();
+            visit
+        }));
     }
 
     #[test]
