@@ -4,7 +4,7 @@
 //! | request | reply |
 //! |---|---|
 //! | `{"op":"run","code":S,"iters":N,"timeout_ms":T or null,"mem":BYTES or null}` | `{"ns":[…],"out":S,"outcome":"ok, timeout, memory, error, crash","err":S}` |
-//! | `{"op":"throughput","code":S,"workers":W,"seconds":T}` | `{"runs":N,"wall":T,"cpu":T}` |
+//! | `{"op":"throughput","code":S,"workers":W,"seconds":T}` | `{"runs":N,"wall":T,"cpu":T or null}` |
 //! | `{"op":"hold","n":N}`: keeps N live instances, each of which has run a line | `{"live":N,"wall":T}` |
 //! | `{"op":"quit"}` | `{"bye":true}` |
 //!
@@ -122,14 +122,16 @@ fn throughput(engine: &Engine, request: &Value, live: bool) -> Value {
         let workers: Vec<_> = (0..request["workers"].as_u64().unwrap_or(1)).map(|_| scope.spawn(worker)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or(0)).sum()
     });
-    json!({"runs": runs, "wall": started.elapsed().as_secs_f64(), "cpu": processor_seconds() - before})
+    let cpu = before.zip(processor_seconds()).map(|(before, after)| after - before);
+    json!({"runs": runs, "wall": started.elapsed().as_secs_f64(), "cpu": cpu})
 }
 
-/// Processor time of this process so far, by the system's ticks of 10 ms.
-fn processor_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+/// Processor time of this process so far, by the system's ticks of 10 ms; `None` where it does not tell.
+fn processor_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<Outcome, EngineError>>>>;

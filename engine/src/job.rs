@@ -139,6 +139,11 @@ pub struct Job {
     pub(crate) canceler: Canceler,
 }
 
+/// The variables a policy gives.
+pub(crate) fn env_of(policy: &Policy) -> impl Iterator<Item = (String, String)> {
+    policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone()))
+}
+
 /// The caller of jobs that name none.
 pub(crate) fn nobody() -> Arc<str> {
     static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
@@ -162,7 +167,7 @@ impl Job {
             modules: Vec::new(),
             origin: None,
             args: Vec::new(),
-            env: policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            env: env_of(&policy).collect(),
             grants: Grant::of_policy(&policy),
             stdin: Stdin::Closed,
             limits: policy.limits.clone(),
@@ -250,7 +255,7 @@ impl Job {
         self.policy = policy.into();
         self.limits = self.policy.limits.clone();
         self.grants.extend(Grant::of_policy(&self.policy));
-        self.env.extend(self.policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self.env.extend(env_of(&self.policy));
         self
     }
 

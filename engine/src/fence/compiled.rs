@@ -15,7 +15,7 @@ use capibara_policies::Limits;
 use super::guest::{CallError, Guest, Interpreter, Runtime};
 use super::state::State;
 use super::wasm::{Bounds, Spending, store};
-use super::watch::{Ended, Watch};
+use super::watch::Ended;
 use crate::fields::Fields;
 use crate::image::Visit;
 use crate::kept::Kept;
@@ -121,16 +121,7 @@ pub(super) async fn compiled(
     }
     let visit = guest.start.visit();
     let work = pin!(compile(guest, runtime, name, source, until, &visit));
-    let watch = Watch {
-        inner: work,
-        deadline: until.deadline,
-        slept_nanos: Arc::default(),
-        canceler: until.canceler,
-        alarm: until.timer.alarm(),
-        visit: &visit,
-        polls: 0,
-    };
-    let made = match watch.await {
+    let made = match until.watch(work, &visit, Arc::default()).await {
         Ended::Returned(Ok(made)) => made.map(Arc::new),
         // Out of fuel, memory or stack: so it is each time.
         Ended::Returned(Err(CallError::Guest(error))) if error.is::<wasmtime::Trap>() => None,

@@ -114,6 +114,13 @@ pub(super) enum CallError {
     Contract(&'static str),
 }
 
+impl CallError {
+    /// What a call into the guest came back with.
+    pub(super) fn of_call(error: wasmtime::Error) -> Self {
+        error.downcast().map_or_else(Self::Guest, Self::Space)
+    }
+}
+
 /// An instance of a runtime.
 pub(super) struct Interpreter<'a> {
     exports: &'a Exports,
@@ -188,7 +195,7 @@ impl<'a> Interpreter<'a> {
             Some(input) if self.word(store, input).is_some_and(|capacity| length <= capacity) => input + 4,
             _ => {
                 let alloc: TypedFunc<u32, u32> = self.function(store, &self.exports.alloc)?;
-                alloc.call_async(&mut *store, length).await.map_err(CallError::Guest)?
+                alloc.call_async(&mut *store, length).await.map_err(CallError::of_call)?
             }
         };
         if at == 0 {
@@ -221,7 +228,7 @@ impl<'a> Interpreter<'a> {
                 run.call_async(&mut *store, (at, length)).await
             }
         };
-        status.map(Some).map_err(CallError::Guest)
+        status.map(Some).map_err(CallError::of_call)
     }
 
     /// Runs a turn of a session. `None` if there is no memory for its source.
@@ -229,7 +236,7 @@ impl<'a> Interpreter<'a> {
         let turn = self.exports.turn.as_ref().ok_or(CallError::Contract("it does not export `turn`"))?;
         let Some(at) = self.place(store, [source, &[]]).await? else { return Ok(None) };
         let turn: TypedFunc<(u32, u32), i32> = self.function(store, turn)?;
-        turn.call_async(&mut *store, (at, source.len() as u32)).await.map(Some).map_err(CallError::Guest)
+        turn.call_async(&mut *store, (at, source.len() as u32)).await.map(Some).map_err(CallError::of_call)
     }
 
     /// Compiles a script; its code, of at most `most` bytes, or `None` where the run had better do it.
@@ -242,7 +249,7 @@ impl<'a> Interpreter<'a> {
         let Some((compile, _)) = &self.exports.compiling else { return Ok(None) };
         let Some(at) = self.place(store, [source, &[]]).await? else { return Ok(None) };
         let compile: TypedFunc<(u32, u32), u32> = self.function(store, compile)?;
-        let made = compile.call_async(&mut *store, (at, source.len() as u32)).await.map_err(CallError::Guest)?;
+        let made = compile.call_async(&mut *store, (at, source.len() as u32)).await.map_err(CallError::of_call)?;
         if made == 0 {
             return Ok(None);
         }

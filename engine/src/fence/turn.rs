@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::fields::Fields;
 use crate::identity::Identity;
 use crate::image::KeptMemory;
-use crate::job::Script;
+use crate::job::{Script, env_of};
 use crate::outcome::{Digest, Outcome, Status};
 use crate::scan::Scan;
 use crate::session::SessionConfig;
@@ -42,7 +42,7 @@ impl Turns {
         let memory = memory.ok_or_else(|| EngineError::contract("it has no sessions"))?;
         let drawn = Drawn::of(config.epoch, config.seed)?;
         let granted = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
-        let env: Vec<_> = config.policy.grants.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let env: Vec<_> = env_of(&config.policy).collect();
         let epoch_nanos = drawn.epoch.as_nanos();
         let world = World::new(WorldConfig {
             args: vec!["-c".into()],
@@ -112,7 +112,7 @@ impl Turns {
             seed: self.drawn.seed,
             live,
             stdin_sha256: ran.end.stdin_sha256,
-            stdin_bytes: 0,
+            stdin_bytes: ran.end.stdin_bytes,
             stdin_end: ran.end.stdin_end,
         }
         .digest();

@@ -1,8 +1,9 @@
 //! Runs scripts in WebAssembly, in this process: a fresh instance for each, and nothing left of it afterwards.
 
 use std::io::IsTerminal;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
@@ -18,7 +19,7 @@ use crate::artifact::{Metering, STACK_BYTES};
 use crate::cancel::Canceler;
 use crate::error::EngineError;
 use crate::identity::Identity;
-use crate::image::{KeptMemory, SpaceError, Visit};
+use crate::image::{KeptMemory, Visit};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
 use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage};
@@ -76,6 +77,17 @@ impl<'a> Bounds<'a> {
         let far = Duration::from_secs(86_400 * 365);
         let deadline = started.checked_add(limits.wall_time).unwrap_or_else(|| started + far);
         Self { started, deadline, limits, canceler, timer }
+    }
+
+    /// Holds guest code to them.
+    pub(super) fn watch<F>(
+        &self,
+        inner: Pin<&'a mut F>,
+        visit: &'a Visit,
+        slept_nanos: Arc<AtomicU64>,
+    ) -> Watch<'a, F> {
+        let (canceler, alarm) = (self.canceler, self.timer.alarm());
+        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0 }
     }
 }
 
@@ -253,16 +265,7 @@ pub(super) async fn execute(
     let ended = {
         let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
-        Watch {
-            inner: call,
-            deadline: bounds.deadline,
-            slept_nanos,
-            canceler: bounds.canceler,
-            alarm: bounds.timer.alarm(),
-            visit: &visit,
-            polls: 0,
-        }
-        .await
+        bounds.watch(call, &visit, slept_nanos).await
     };
     let wall_time = bounds.started.elapsed();
     let ended = take_output(&mut store, ended);
@@ -400,7 +403,7 @@ pub(super) struct Spending {
     pub(super) spent: u64,
 }
 
-/// Makes a store that gives control back about every millisecond, for as long as the guard is there.
+/// Makes a store that gives control back several times in a millisecond, for as long as the guard is there.
 pub(super) fn store<'t>(
     guest: &Guest,
     state: State,
@@ -453,7 +456,7 @@ async fn start_program(guest: &Guest, store: &mut Store<State>) -> Result<i32, C
     let start: TypedFunc<(), ()> = instance
         .get_typed_func(&mut *store, program::START)
         .map_err(|_| CallError::Contract("its `_start` takes or returns something"))?;
-    start.call_async(&mut *store, ()).await.map_err(CallError::Guest)?;
+    start.call_async(&mut *store, ()).await.map_err(CallError::of_call)?;
     Ok(0)
 }
 
@@ -537,12 +540,6 @@ impl End<'_> {
             }
             Ended::Returned(Err(CallError::Instance(error))) => {
                 return Err(EngineError::wasm("make an instance")(error));
-            }
-            // No stack for it.
-            Ended::Returned(Err(CallError::Guest(error))) if error.is::<SpaceError>() => {
-                return Err(error
-                    .downcast::<SpaceError>()
-                    .map_or_else(EngineError::wasm("start the script"), Into::into));
             }
             Ended::Returned(Err(CallError::Guest(error))) => match error.downcast::<StopError>() {
                 Ok(StopError::World(stop)) => self.stopped(stop, output)?,
