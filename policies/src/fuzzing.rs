@@ -170,7 +170,7 @@ pub(crate) fn more(parent: &Policy, child: &Policy) -> Option<String> {
 
 /// What of the host a policy shows at that absolute path, if anything: that of the grant with the longest place.
 fn shows(policy: &Policy, path: &str) -> Option<PathBuf> {
-    let grants = policy.grants.read.iter().chain(&policy.grants.write);
+    let grants = policy.grants.all_files().map(|(_, grant)| grant);
     let below = grants.filter_map(|grant| Some((grant, Path::new(path).strip_prefix(grant.guest.as_deref()?).ok()?)));
     let (grant, rest) = below.min_by_key(|(_, rest)| rest.as_os_str().len())?;
     Some(if rest.as_os_str().is_empty() { grant.host.clone() } else { grant.host.join(rest) })
@@ -199,7 +199,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
         Ok(())
     }
     let verdicts = ["allow", "warn", "deny"];
-    let flags = ["all", "none", "[fuel, read]", "[fuel, read, write]", "[env]"];
+    let flags = ["all", "none", "[fuel, read]", "[fuel, read, write]", "[env, overlay]"];
     key(plan, &mut out, whole, "overridable", &flags)?;
     key(plan, &mut out, whole, "live", &["true", "false"])?;
     key(plan, &mut out, whole, "audit", &["required", "wanted"])?;
@@ -263,7 +263,7 @@ fn document(plan: &mut Unstructured<'_>, whole: bool, exact: bool) -> arbitrary:
             "['/h:/d']",
             "['/h/d/x/y:/d/x/y']",
         ];
-        for list in ["read", "write"] {
+        for list in ["read", "write", "overlay"] {
             if plan.ratio(1, 2)? {
                 let _ = write!(out, "{list}: {}, ", plan.choose(&lists)?);
             }

@@ -7,12 +7,22 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_saphyr::{Error, Spanned};
 
 use super::error::{Problem, ProblemKind, nearest};
-use super::{Audit, RuleSeverity, ScanMode};
+use super::{Audit, FileAccess, RuleSeverity, ScanMode};
 use crate::finding::Verdict;
 use crate::units;
 
 /// The largest policy file, in bytes.
 pub(crate) const LARGEST_DOCUMENT: u64 = 1 << 20;
+
+impl GrantsSection {
+    pub(crate) fn files(&self, access: FileAccess) -> &Option<Spanned<Vec<Spanned<Mount>>>> {
+        match access {
+            FileAccess::Read => &self.read,
+            FileAccess::Overlay => &self.overlay,
+            FileAccess::Write => &self.write,
+        }
+    }
+}
 
 /// A value that may be left out, but not be null: `limits:` with nothing below it is a slip.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
@@ -79,6 +89,7 @@ sections! {
     GrantsSection {
         read: Spanned<Vec<Spanned<Mount>>>,
         write: Spanned<Vec<Spanned<Mount>>>,
+        overlay: Spanned<Vec<Spanned<Mount>>>,
         env: Pairs<String>,
         net: Vec<Spanned<String>>,
         secrets: Pairs<String>,

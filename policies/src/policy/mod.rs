@@ -81,6 +81,8 @@ settings! {
     Read = "read", "--read";
     /// Files and folders to write.
     Write = "write", "--write";
+    /// Files and folders to write over in a private layer, and what becomes of the layer.
+    Overlay = "overlay", "--overlay";
     /// Environment variables.
     Env = "env", "--env";
     /// The language of a script that does not show it.
@@ -384,8 +386,60 @@ pub struct Grants {
     pub read: Vec<FileGrant>,
     /// Files and folders the script may read and write.
     pub write: Vec<FileGrant>,
+    /// Files and folders the script may read, and change in a private layer: on the host only if its caller says so when it
+    /// has ended.
+    pub overlay: Vec<FileGrant>,
     /// Environment variables of the script.
     pub env: BTreeMap<String, String>,
+}
+
+/// What a grant of files allows: each allows all that those before it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FileAccess {
+    Read,
+    /// Reading, and writing that the caller may make come true.
+    Overlay,
+    Write,
+}
+
+impl FileAccess {
+    pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Overlay, Self::Write];
+
+    pub(crate) fn setting(self) -> Setting {
+        match self {
+            Self::Read => Setting::Read,
+            Self::Overlay => Setting::Overlay,
+            Self::Write => Setting::Write,
+        }
+    }
+
+    /// The key of a policy, which is the name of the setting.
+    pub(crate) fn key(self) -> &'static str {
+        self.setting().name()
+    }
+}
+
+impl Grants {
+    pub(crate) fn files(&self, access: FileAccess) -> &Vec<FileGrant> {
+        match access {
+            FileAccess::Read => &self.read,
+            FileAccess::Overlay => &self.overlay,
+            FileAccess::Write => &self.write,
+        }
+    }
+
+    pub(crate) fn files_mut(&mut self, access: FileAccess) -> &mut Vec<FileGrant> {
+        match access {
+            FileAccess::Read => &mut self.read,
+            FileAccess::Overlay => &mut self.overlay,
+            FileAccess::Write => &mut self.write,
+        }
+    }
+
+    /// All files and folders, with what is allowed there.
+    pub(crate) fn all_files(&self) -> impl Iterator<Item = (FileAccess, &FileGrant)> {
+        FileAccess::ALL.into_iter().flat_map(|access| self.files(access).iter().map(move |grant| (access, grant)))
+    }
 }
 
 /// A file or folder of the host, with all that is below it.
@@ -529,6 +583,7 @@ impl Policy {
         let what = setting.filter(|_| !self.overridable.is_none()).map_or("anything", |setting| match setting {
             Setting::Read => "reading of files",
             Setting::Write => "writing of files",
+            Setting::Overlay => "overlays of files",
             Setting::Env => "environment variables",
             Setting::Language => "a language",
             other => other.name(),
@@ -541,15 +596,39 @@ impl Policy {
     /// # Errors
     /// [`PolicyError::RefusesGrant`], or [`PolicyError::AboveCeiling`] if the administrator's ceiling does not allow it.
     pub fn grant_files(&mut self, grants: Vec<FileGrant>, write: bool) -> Result<(), PolicyError> {
+        self.grant_by(grants, if write { FileAccess::Write } else { FileAccess::Read })
+    }
+
+    /// As [`grant_files`](Self::grant_files), for files or folders that are changed in a private layer.
+    ///
+    /// # Errors
+    /// As [`grant_files`](Self::grant_files).
+    pub fn grant_overlays(&mut self, grants: Vec<FileGrant>) -> Result<(), PolicyError> {
+        self.grant_by(grants, FileAccess::Overlay)
+    }
+
+    /// Whether a flag may make the changes below overlays on the host.
+    ///
+    /// # Errors
+    /// [`PolicyError::RefusesGrant`] if the policy does not let flags grant overlays.
+    pub fn check_apply(&self) -> Result<(), PolicyError> {
+        self.check_grant(Setting::Overlay.flag()).map_err(|error| match error {
+            PolicyError::RefusesGrant { policy, what, .. } => {
+                PolicyError::RefusesGrant { policy, flag: "--apply", what }
+            }
+            other => other,
+        })
+    }
+
+    fn grant_by(&mut self, grants: Vec<FileGrant>, access: FileAccess) -> Result<(), PolicyError> {
         if grants.is_empty() {
             return Ok(());
         }
-        let setting = if write { Setting::Write } else { Setting::Read };
-        self.check_grant(setting.flag())?;
+        self.check_grant(access.setting().flag())?;
         if let Some(ceiling) = &self.ceiling {
-            ceiling.check_files(&grants, write)?;
+            ceiling.check_files(&grants, access)?;
         }
-        if write { &mut self.grants.write } else { &mut self.grants.read }.extend(grants);
+        self.grants.files_mut(access).extend(grants);
         Ok(())
     }
 

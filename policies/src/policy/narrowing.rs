@@ -1,8 +1,9 @@
 //! What it means to allow no more: comparing the policy of a child with that of the parent it extends.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-use super::{Allow, FileGrant, Grants, Policy};
+use super::{Allow, FileAccess, Grants, Policy};
 use crate::Verdict;
 use crate::finding::Severity;
 use crate::rules;
@@ -32,10 +33,11 @@ pub(super) fn grants_path(grants: &Grants, guest_path: &str, write: bool) -> boo
         &absolute
     };
     let path = names(path);
-    let all = grants.read.iter().map(|grant| (grant, false)).chain(grants.write.iter().map(|grant| (grant, true)));
     // The innermost grant decides; of two at the same place, the one for reading.
-    let innermost = all
-        .filter_map(|(grant, writes)| {
+    let innermost = grants
+        .all_files()
+        .filter_map(|(access, grant)| {
+            let writes = access > FileAccess::Read;
             let guest = grant.guest_path()?;
             let guest = names(&guest);
             path.starts_with(&guest).then_some((guest.len(), !writes))
@@ -48,7 +50,9 @@ pub(super) fn grants_path(grants: &Grants, guest_path: &str, write: bool) -> boo
 struct Compared<'a> {
     host: PathBuf,
     guest: Vec<&'a str>,
-    write: bool,
+    access: FileAccess,
+    /// Which of the grants of that kind.
+    index: usize,
 }
 
 impl Compared<'_> {
@@ -60,24 +64,29 @@ impl Compared<'_> {
 }
 
 fn compared<'a>(grants: &'a Grants, real: &dyn Fn(&Path) -> PathBuf) -> Vec<Compared<'a>> {
-    let one = |grant: &'a FileGrant, write| Compared {
-        host: real(&grant.host),
-        guest: grant.guest.as_deref().map(names).unwrap_or_default(),
-        write,
+    let of = |access| {
+        grants.files(access).iter().enumerate().map(move |(index, grant)| Compared {
+            host: real(&grant.host),
+            guest: grant.guest.as_deref().map(names).unwrap_or_default(),
+            access,
+            index,
+        })
     };
-    grants.read.iter().map(|grant| one(grant, false)).chain(grants.write.iter().map(|grant| one(grant, true))).collect()
+    FileAccess::ALL.into_iter().flat_map(of).collect()
 }
 
 /// The grant that decides at that place, as in [`grants_path`].
 fn innermost<'a, 'b>(grants: &'a [Compared<'b>], guest: &[&str]) -> Option<&'a Compared<'b>> {
-    grants.iter().filter(|grant| guest.starts_with(&grant.guest)).max_by_key(|grant| (grant.guest.len(), !grant.write))
+    grants
+        .iter()
+        .filter(|grant| guest.starts_with(&grant.guest))
+        .max_by_key(|grant| (grant.guest.len(), Reverse(grant.access)))
 }
 
 /// What a grant of the child allows beyond the parent.
 pub(super) struct Excess {
-    /// For writing.
-    pub(super) write: bool,
-    /// Which of the grants for reading or writing.
+    pub(super) access: FileAccess,
+    /// Which of the grants of that kind.
     pub(super) index: usize,
     pub(super) message: String,
     pub(super) hint: String,
@@ -92,11 +101,15 @@ pub(super) fn excess_files(
 ) -> Vec<Excess> {
     let (parents, children) = (compared(parent, real), compared(child, real));
     let mut found = Vec::new();
-    for (at, grant) in children.iter().enumerate() {
-        let index = if grant.write { at - child.read.len() } else { at };
-        let does = if grant.write { "writing" } else { "reading" };
+    for grant in &children {
+        let index = grant.index;
+        let does = match grant.access {
+            FileAccess::Read => "reading",
+            FileAccess::Overlay => "an overlay of",
+            FileAccess::Write => "writing",
+        };
         let place = || format!("/{}", grant.guest.join("/"));
-        let covering = |p: &&Compared<'_>| (p.write || !grant.write) && grant.host.starts_with(&p.host);
+        let covering = |p: &&Compared<'_>| p.access >= grant.access && grant.host.starts_with(&p.host);
         // Whether the parent shows this host there: by its innermost grant, which hides what others have at that place.
         let shows = |guest: &[&str]| {
             innermost(&parents, guest).is_some_and(|p| covering(&p) && p.host_of(guest).as_ref() == Some(&grant.host))
@@ -116,16 +129,16 @@ pub(super) fn excess_files(
             };
             let message =
                 format!("{does} `{}` at `{}` is more than `{parent_name}` grants", grant.host.display(), place());
-            found.push(Excess { write: grant.write, index, message, hint });
+            found.push(Excess { access: grant.access, index, message, hint });
             continue;
         }
         // What lies inside of a grant and is granted otherwise by the parent has to stay so.
         let hidden = parents.iter().find(|p| {
             let mapped = grant.host_of(&p.guest);
             let inside = mapped.is_some() && p.guest != grant.guest;
-            let differs = mapped.as_ref() != Some(&p.host) || (grant.write && !p.write);
-            let opened = grant.write && !p.write && p.host.starts_with(&grant.host);
-            let kept = children.iter().any(|c| c.guest == p.guest && c.host == p.host && (p.write || !c.write));
+            let differs = mapped.as_ref() != Some(&p.host) || grant.access > p.access;
+            let opened = grant.access > p.access && p.host.starts_with(&grant.host);
+            let kept = children.iter().any(|c| c.guest == p.guest && c.host == p.host && c.access <= p.access);
             ((inside && differs) || opened) && !kept
         });
         if let Some(hidden) = hidden {
@@ -134,9 +147,9 @@ pub(super) fn excess_files(
                 "{does} all of `{}` is more than `{parent_name}` grants: `{inner}` inside of it is granted otherwise",
                 place()
             );
-            let list = if hidden.write { "write" } else { "read" };
+            let list = hidden.access.key();
             let hint = format!("keep `{}:{inner}` below `{list}`", hidden.host.display());
-            found.push(Excess { write: grant.write, index, message, hint });
+            found.push(Excess { access: grant.access, index, message, hint });
         }
     }
     found

@@ -12,7 +12,7 @@ use super::document::{self, Document, GrantsSection, Mount, Pairs, Place, RuleSe
 use super::error::nearest;
 use super::narrowing::{self, excess_files, milder_rules, milder_severities, names};
 use super::{
-    Allow, Audit, Effects, Expired, FIXED_RULES, FileGrant, LARGEST_DOCUMENT, Overridable, PRESETS, Policy,
+    Allow, Audit, Effects, Expired, FIXED_RULES, FileAccess, FileGrant, LARGEST_DOCUMENT, Overridable, PRESETS, Policy,
     PolicyError, Problem, ProblemKind, RuleSetting, ScanLimits, ScanMode, Setting, short,
 };
 use crate::finding::{Severity, Verdict};
@@ -510,22 +510,23 @@ impl Reader<'_> {
     }
 
     fn grants(&mut self, grants: &GrantsSection, policy: &mut Policy) {
-        for (list, write) in [(&grants.read, false), (&grants.write, true)] {
-            let Some(list) = list else { continue };
+        for access in FileAccess::ALL {
+            let Some(list) = grants.files(access) else { continue };
             if list.value.len() > MOST_GRANTS {
                 self.invalid(list, format!("more than {MOST_GRANTS} files and folders are granted"));
                 continue;
             }
             let files = list.value.iter().filter_map(|mount| self.mount(mount)).collect();
-            *(if write { &mut policy.grants.write } else { &mut policy.grants.read }) = files;
+            *policy.grants.files_mut(access) = files;
         }
-        let all: Vec<&FileGrant> = policy.grants.read.iter().chain(&policy.grants.write).collect();
+        let all: Vec<&FileGrant> = policy.grants.all_files().map(|(_, grant)| grant).collect();
         let twice = all.iter().enumerate().find(|(at, grant)| {
             let same = |other: &&&FileGrant| other.guest.as_deref().map(names) == grant.guest.as_deref().map(names);
             all.iter().take(*at).any(|other| same(&other))
         });
         if let Some((_, grant)) = twice {
-            let place = grants.write.as_ref().or(grants.read.as_ref()).map(Place::from);
+            let lists = [&grants.write, &grants.overlay, &grants.read];
+            let place = lists.into_iter().find_map(Option::as_ref).map(Place::from);
             let guest = grant.guest.clone().unwrap_or_default();
             let message = format!("two things are granted at `{guest}`: give one of them another path, HOST:GUEST");
             self.invalid(place.unwrap_or_default(), message);
@@ -693,11 +694,12 @@ impl Reader<'_> {
         let Some(section) = &document.grants else { return };
         let real = |path: &Path| self.context.files.real(path);
         for excess in excess_files(&parent.grants, &child.grants, &parent.name, &real) {
-            let (list, other) =
-                if excess.write { (&section.write, &section.read) } else { (&section.read, &section.write) };
+            let list = section.files(excess.access);
+            let other = FileAccess::ALL.into_iter().filter(|access| *access != excess.access);
+            let other = other.rev().find_map(|access| section.files(access).as_ref());
             let entry = list.as_ref().and_then(|list| list.value.get(excess.index)).map(Place::from);
             // An inherited grant that is more than before is so for what the other list no longer names.
-            let place = entry.or(list.as_ref().or(other.as_ref()).map(Place::from)).unwrap_or_default();
+            let place = entry.or(list.as_ref().or(other).map(Place::from)).unwrap_or_default();
             let hint = if self.found.called || excess.hint != WIDEN_HINT { &excess.hint } else { WIDEN_COUNTS_HINT };
             let hint = Some(hint.to_owned());
             self.problem(ProblemKind::Widens, place, excess.message, hint);
@@ -779,6 +781,7 @@ pub struct Ceiling {
     findings: [Option<Verdict>; 3],
     read: Option<Vec<PathBuf>>,
     write: Option<Vec<PathBuf>>,
+    overlay: Option<Vec<PathBuf>>,
 }
 
 impl Ceiling {
@@ -835,6 +838,7 @@ impl Ceiling {
             })
         };
         let (read, write) = (hosts(grants.and_then(|g| g.read.as_ref())), hosts(grants.and_then(|g| g.write.as_ref())));
+        let overlay = hosts(grants.and_then(|g| g.overlay.as_ref()));
         let overridable = document.overridable.as_ref().map(|words| reader.overridable(words));
         if !reader.problems.is_empty() {
             return Err(invalid(reader.problems));
@@ -860,6 +864,7 @@ impl Ceiling {
             findings: [verdict(findings.error), verdict(findings.warning), verdict(findings.unprovable)],
             read,
             write,
+            overlay,
         })
     }
 
@@ -910,8 +915,9 @@ impl Ceiling {
             }
             policy.rules.retain(|_, setting| *setting != RuleSetting::default());
         }
-        self.check_files(&policy.grants.read, false)?;
-        self.check_files(&policy.grants.write, true)?;
+        for access in FileAccess::ALL {
+            self.check_files(policy.grants.files(access), access)?;
+        }
         policy.ceiling = Some(Box::new(self.clone()));
         Ok(())
     }
@@ -936,14 +942,17 @@ impl Ceiling {
         Ok(())
     }
 
-    /// Whether these files may be granted. What can be written can be read, too.
-    pub(super) fn check_files(&self, grants: &[FileGrant], write: bool) -> Result<(), PolicyError> {
-        let hosts: Option<Vec<&PathBuf>> = match (&self.read, &self.write, write) {
-            (_, Some(write), true) => Some(write.iter().collect()),
-            (None, _, false) | (None, None, true) => None,
-            (Some(read), None, _) => Some(read.iter().collect()),
-            (Some(read), Some(write), false) => Some(read.iter().chain(write).collect()),
-        };
+    /// Whether these files may be granted. What can be written can be an overlay and be read, too. Where the ceiling lists
+    /// nothing for writing, its list for reading counts; overlays without a list are bounded as writing, because they can be
+    /// made to come true.
+    pub(super) fn check_files(&self, grants: &[FileGrant], access: FileAccess) -> Result<(), PolicyError> {
+        let lists = [&self.read, &self.overlay, &self.write];
+        let counts = if self.overlay.is_none() && access == FileAccess::Overlay { FileAccess::Write } else { access };
+        let mut own = FileAccess::ALL.into_iter().zip(lists).filter(|(of, list)| *of <= counts && list.is_some());
+        let hosts: Option<Vec<&PathBuf>> = own.next_back().map(|(of, _)| {
+            let at_least = FileAccess::ALL.into_iter().zip(lists).filter(|(other, _)| *other >= of);
+            at_least.flat_map(|(_, list)| list.iter().flatten()).collect()
+        });
         let Some(hosts) = hosts else { return Ok(()) };
         let real: Vec<PathBuf> = hosts.iter().map(|host| Disk.real(host)).collect();
         for grant in grants {
@@ -952,8 +961,7 @@ impl Ceiling {
                 let shown: Vec<String> = hosts.iter().map(|host| format!("`{}`", host.display())).collect();
                 let allowed =
                     if shown.is_empty() { "nowhere".into() } else { format!("only below {}", shown.join(", ")) };
-                let what = if write { "write" } else { "read" };
-                return Err(self.above(what, allowed, format!("`{}`", grant.host.display())));
+                return Err(self.above(access.key(), allowed, format!("`{}`", grant.host.display())));
             }
         }
         Ok(())

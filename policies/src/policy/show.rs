@@ -69,6 +69,9 @@ struct ShownLimits {
 struct ShownGrants<'a> {
     read: Vec<ShownFile>,
     write: Vec<ShownFile>,
+    /// Left out where there is none, so that digests of policies stay as they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlay: Vec<ShownFile>,
     env: &'a BTreeMap<String, String>,
 }
 
@@ -138,6 +141,7 @@ impl<'a> Shown<'a> {
             grants: ShownGrants {
                 read: files(&policy.grants.read),
                 write: files(&policy.grants.write),
+                overlay: files(&policy.grants.overlay),
                 env: &policy.grants.env,
             },
         }
@@ -249,7 +253,8 @@ impl Shown<'_> {
             "\n# What of this machine a run is given: host is the place here, guest where the script sees it."
         )?;
         writeln!(out, "grants:")?;
-        for (key, files) in [("read", &self.grants.read), ("write", &self.grants.write)] {
+        let grants = &self.grants;
+        for (key, files) in [("read", &grants.read), ("write", &grants.write), ("overlay", &grants.overlay)] {
             if files.is_empty() {
                 writeln!(out, "  {key}: []")?;
                 continue;

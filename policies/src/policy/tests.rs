@@ -923,6 +923,7 @@ fn names_are_permanent() {
             ("bytes_written", "--max-disk"),
             ("read", "--read"),
             ("write", "--write"),
+            ("overlay", "--overlay"),
             ("env", "--env"),
             ("language", "--language")
         ]
@@ -964,6 +965,7 @@ fn what_a_flag_may_not_grant_is_named() {
     for (policy, flag, what) in [
         (&policy, "--read", "reading of files"),
         (&policy, "--write", "writing of files"),
+        (&policy, "--overlay", "overlays of files"),
         (&policy, "--env", "environment variables"),
         (&policy, "--language", "a language"),
         (&policy, "--memory", "memory"),
@@ -1102,6 +1104,76 @@ fn a_ceiling_lists_what_may_be_read_and_written() {
             assert_eq!(low.lower(&mut own).is_ok(), fits, "{lists} {host} {write}");
         }
     }
+}
+
+/// Overlays are between reading and writing: what is written in them can be made to come true.
+#[test]
+fn overlays_are_more_than_reading_and_less_than_writing() {
+    let files = |host: &str| vec![FileGrant { host: host.into(), guest: None }];
+    for (lists, host, fits) in [
+        ("", "/x", true),
+        ("overlay: [/o]", "/o/a", true),
+        ("overlay: [/o]", "/x", false),
+        ("overlay: [/o], write: [/w]", "/w", true),
+        ("overlay: [/o], read: [/r]", "/r", false),
+        ("read: [/r]", "/r", true),
+        ("read: [/r]", "/x", false),
+        ("write: [/w]", "/w", true),
+        ("write: [/w]", "/x", false),
+        ("read: [/r], write: [/w]", "/r", false),
+        ("read: [/r], write: []", "/r", false),
+    ] {
+        let low = ceiling(&format!("grants: {{{lists}}}\n")).unwrap();
+        let mut policy = preset("moderate");
+        low.lower(&mut policy).unwrap();
+        assert_eq!(policy.grant_overlays(files(host)).is_ok(), fits, "{lists} {host}");
+        assert_eq!(policy.grants.overlay.len(), usize::from(fits));
+        let mut own = preset("moderate");
+        own.grants.overlay = files(host);
+        assert_eq!(low.lower(&mut own).is_ok(), fits, "{lists} {host}");
+    }
+    // What can be an overlay can be read, and not written.
+    let low = ceiling("grants: {read: [/r], overlay: [/o], write: []}\n").unwrap();
+    let mut policy = preset("moderate");
+    low.lower(&mut policy).unwrap();
+    assert!(policy.grant_files(files("/o"), false).is_ok() && policy.grant_files(files("/o"), true).is_err());
+    // A child.
+    for (parent, child, fits) in [
+        ("read: ['/h:/d']", "overlay: ['/h:/d']", false),
+        ("write: ['/h:/d']", "overlay: ['/h:/d']", true),
+        ("write: ['/h:/d']", "write: [], overlay: ['/h/a:/d/a']", true),
+        ("overlay: ['/h:/d']", "read: ['/h:/d']", false), // Two things at one place.
+        ("overlay: ['/h:/d']", "overlay: [], read: ['/h:/d']", true),
+        ("overlay: ['/h:/d']", "overlay: ['/h/a:/d/a']", true),
+        ("overlay: ['/h:/d']", "overlay: [], write: ['/h:/d']", false),
+        ("overlay: ['/h:/d']", "overlay: ['/h:/e']", false),
+        ("overlay: ['/h:/d'], read: ['/h/k:/d/k']", "read: []", false),
+    ] {
+        let base = policy_of(&format!("extends: moderate\nwiden: true\ngrants: {{{parent}}}\n")).to_yaml();
+        let child = format!("extends: ./base.yaml\ngrants: {{{child}}}\n");
+        let child = if parent.starts_with("write") && !child.contains("write:") {
+            child.replace("grants: {", "grants: {write: [], ")
+        } else {
+            child
+        };
+        let files = documents(&[("/p/base.yaml", &base), ("/p/mine.yaml", &child)]);
+        let result = files.policy("/p/mine.yaml");
+        assert_eq!(result.is_ok(), fits, "{parent} {child}: {result:?}");
+    }
+    let strict = preset("strict").check_apply().unwrap_err();
+    assert!(matches!(strict, PolicyError::RefusesGrant { flag: "--apply", .. }));
+    assert!(preset("moderate").check_apply().is_ok());
+    let laid = policy_of("extends: moderate\nwiden: true\ngrants: {overlay: ['/h:/d'], read: ['/h/k:/d/k']}\n");
+    let covered = ["/d/x", "/d/k/x", "/e"].map(|path| (laid.grants_path(path, false), laid.grants_path(path, true)));
+    assert_eq!(covered, [(true, true), (true, false), (false, false)]);
+    assert_ne!(
+        laid.sha256(),
+        policy_of("extends: moderate\nwiden: true\ngrants: {read: ['/h:/d', '/h/k:/d/k']}\n").sha256()
+    );
+}
+
+fn policy_of(text: &str) -> Policy {
+    policy(text).unwrap()
 }
 
 #[test]
