@@ -18,6 +18,7 @@ use crate::grant::{self, Grant, Protected};
 use crate::image::{Image, Space};
 use crate::job::{Job, Script};
 use crate::language::Language;
+use crate::out_folder::OutFolder;
 use crate::outcome::{Outcome, RuntimeId};
 use crate::programs::Programs;
 use crate::recipe::Steps;
@@ -238,6 +239,16 @@ impl Engine {
         let guest = self.guest(config.language, Variant::of(config.live), None)?;
         let grants = self.open_grants(&Grant::of_policy(&config.policy))?;
         Session::new(self.clone(), guest, config, grants)
+    }
+
+    /// Opens a folder of the host to write artifacts into; it is made if the folder above it is there. A path of ours (cache,
+    /// configuration, state, program), or one that holds one, is refused as it is for grants. Links on the way to it are
+    /// followed.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidJob`] if it cannot be used.
+    pub fn out_folder(&self, path: impl AsRef<Path>) -> Result<OutFolder, EngineError> {
+        OutFolder::open(path.as_ref(), &Protected::new(&self.0.folders.cache))
     }
 
     fn open_grants(&self, grants: &[Grant]) -> Result<Vec<HostGrant>, EngineError> {

@@ -21,6 +21,14 @@ pub enum Access {
     Read,
     /// Reading and writing: also making, changing, renaming and removing files and directories.
     Write,
+    /// Reading, and writing into a private layer in memory: the host stays as it is. What the script changed comes back as
+    /// [`Outcome::changes`](crate::Outcome::changes), which [`Changes::apply`](crate::Changes::apply) makes on the host.
+    ///
+    /// Everything works as under a grant for writing, and counts as files in memory do: a file of the host that is opened for
+    /// writing, renamed or linked is copied into the layer first, and counts then against memory, bytes written and files.
+    /// What the script looked at stays as it was at that moment, whatever the host does. Renaming a directory of the
+    /// host is `EXDEV`, as on overlayfs; `shutil.move` copies it.
+    Overlay,
 }
 
 /// A file or directory of the host that a job may use, with all that is below it.
@@ -40,7 +48,8 @@ pub enum Access {
 ///
 /// A grant inside of another one decides for what is below it: where a grant for writing leads to the very file or
 /// directory of a grant for reading, that stays read-only. A run that looked at anything granted is not
-/// [determined](crate::Outcome::determined); the digest of the job covers what it saw.
+/// [determined](crate::Outcome::determined); the digest of the job covers what it saw (of a live run,
+/// not the bytes, which nobody could compare).
 ///
 /// # Security
 /// A script with a grant for writing can put anything into files that other programs read later: grant a folder of
@@ -78,9 +87,16 @@ impl Grant {
         Self { host: host.into(), guest: None, access: Access::Write }
     }
 
+    /// Grants reading, and writing into a private layer.
+    #[must_use]
+    pub fn overlay(host: impl Into<PathBuf>) -> Self {
+        Self { host: host.into(), guest: None, access: Access::Overlay }
+    }
+
     /// What a policy grants.
     pub(crate) fn of_policy(policy: &Policy) -> Vec<Self> {
-        let grants = [(&policy.grants.read, Access::Read), (&policy.grants.write, Access::Write)];
+        let policy = &policy.grants;
+        let grants = [(&policy.read, Access::Read), (&policy.write, Access::Write), (&policy.overlay, Access::Overlay)];
         grants
             .into_iter()
             .flat_map(|(files, access)| files.iter().map(move |file| (file, access)))
@@ -99,7 +115,7 @@ impl Grant {
 /// Device and inode: what a file is, whatever it is called.
 type Id = (u64, u64);
 
-fn id(meta: &fs::Metadata) -> Id {
+pub(crate) fn id(meta: &fs::Metadata) -> Id {
     (meta.dev(), meta.ino())
 }
 
@@ -129,8 +145,14 @@ impl Protected {
         Self(paths.into_iter().map(|(what, path)| (what, real(&path))).collect())
     }
 
+    /// What of it a path contains or lies in by its name, whether or not anything is there.
+    pub(crate) fn named(&self, path: &Path) -> Option<&'static str> {
+        let path = real(path);
+        self.0.iter().find(|(_, kept)| kept.starts_with(&path) || path.starts_with(kept)).map(|(what, _)| *what)
+    }
+
     /// What of it a file or directory contains or lies in.
-    fn covered(&self, path: &Path, granted: Id) -> Option<&'static str> {
+    pub(crate) fn covered(&self, path: &Path, granted: Id) -> Option<&'static str> {
         self.0.iter().find_map(|(what, kept)| {
             let contains = ids(kept).any(|above| above == granted);
             let kept = fs::metadata(kept).ok().filter(fs::Metadata::is_dir).map(|meta| id(&meta));
@@ -237,7 +259,19 @@ fn open_one(grant: &Grant, protected: &Protected) -> Result<HostGrant, EngineErr
         },
     };
     check_guest(&guest)?;
-    Ok(HostGrant { guest, writable, root })
+    let place = match (&root, grant.access) {
+        (HostRoot::File(_), Access::Overlay) => Some(place_of(&host).map_err(failed)?),
+        (HostRoot::File(_) | HostRoot::Directory(_), _) => None,
+    };
+    Ok(HostGrant { guest, access: grant.access, root, place })
+}
+
+/// The directory that a file lies in, and its name there.
+fn place_of(host: &Path) -> io::Result<(Dir, String)> {
+    let name = host.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
+    let above = host.parent().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY).open(above)?;
+    Ok((Dir::from_std_file(folder), name.to_owned()))
 }
 
 /// Whether something can be granted under a path of the script.
@@ -288,8 +322,8 @@ mod tests {
             Grant::read(dir.path()).at("/"),
         ];
         let opened = open(&grants, &nothing()).unwrap();
-        let seen: Vec<_> = opened.iter().map(|grant| (grant.guest.as_str(), grant.writable)).collect();
-        assert_eq!(seen, [("/", false), ("/data", true), ("/a/b/c", false)]);
+        let seen: Vec<_> = opened.iter().map(|grant| (grant.guest.as_str(), grant.access)).collect();
+        assert_eq!(seen, [("/", Access::Read), ("/data", Access::Write), ("/a/b/c", Access::Read)]);
         assert!(matches!(opened[2].root, HostRoot::File(_)));
         symlink("data", dir.path().join("link")).unwrap();
         for (host, guest) in [("link", "/link"), ("data/.", "/data"), ("link/..", "/"), ("data/../link/", "/link")] {

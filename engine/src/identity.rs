@@ -1,6 +1,7 @@
 //! The digest that names a job: everything a run depended on, in one unambiguous order.
 
 use crate::fields::Fields;
+use crate::grant::Access;
 use crate::job::Script;
 use crate::modules::ScriptModule;
 use crate::outcome::Digest;
@@ -16,8 +17,8 @@ pub(crate) struct Identity<'a> {
     pub(crate) modules: &'a [ScriptModule],
     pub(crate) args: &'a [String],
     pub(crate) env: &'a [(String, String)],
-    /// Where the script sees what is granted of the host, and whether it may write there, outer ones first.
-    pub(crate) grants: &'a [(String, bool)],
+    /// Where the script sees what is granted of the host, and what it may do there, outer ones first.
+    pub(crate) grants: &'a [(String, Access)],
     /// Of what the script saw there, if it looked.
     pub(crate) host_sha256: Option<[u8; 32]>,
     pub(crate) limits: &'a capibara_policies::Limits,
@@ -59,9 +60,13 @@ impl Identity<'_> {
             fields.text(value);
         }
         fields.number(self.grants.len() as u64);
-        for (guest, writable) in self.grants {
+        for (guest, access) in self.grants {
             fields.text(guest);
-            fields.number(u64::from(*writable));
+            fields.number(match access {
+                Access::Read => 0,
+                Access::Write => 1,
+                Access::Overlay => 2,
+            });
         }
         fields.bytes(self.host_sha256.as_ref().map_or(&[], |digest| digest.as_slice()));
         let limits = self.limits;

@@ -16,8 +16,10 @@
 //! not do the job". Start with [`Engine`], then [`Job`].
 
 mod artifact;
+mod artifacts;
 pub mod audit;
 mod cancel;
+mod changes;
 mod engine;
 mod error;
 mod fence;
@@ -35,7 +37,9 @@ mod kept_files;
 mod language;
 mod modules;
 mod os;
+mod out_folder;
 mod outcome;
+mod placing;
 mod program;
 mod programs;
 mod recipe;
@@ -47,18 +51,22 @@ mod stream;
 mod timer;
 mod world;
 
+pub use artifacts::{Artifact, FileBytes};
 pub use cancel::Canceler;
 pub use capibara_policies::{
     Finding, LimitKind, Limits, LimitsChange, Need, NeedKind, Policy, PolicyError, Severity, Span, Verdict,
 };
 pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
+pub use changes::{Applied, Change, ChangeKind, Changes, FileKind};
 pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Queue, Variant};
 pub use error::EngineError;
 pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use modules::{ModulesError, ScriptModule, script_modules};
+pub use out_folder::{OutFolder, Written};
 pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use placing::{Refusal, RefusalReason};
 #[doc(hidden)]
 pub use recipe::steps as recipe_steps;
 pub use reports::KeptReports;

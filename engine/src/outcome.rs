@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use capibara_policies::LimitKind;
 
+use crate::artifacts::Artifact;
+use crate::changes::Changes;
 use crate::job::Epoch;
 use crate::scan::Scan;
 
@@ -156,6 +158,15 @@ pub struct Outcome {
     /// Files the script opened or changed, or tried to, outside of its own folders, and that the scan had not foreseen. Empty
     /// for what was not scanned, and where the scan could not tell which files it would be.
     pub divergence: Vec<Divergence>,
+    /// The files the script left in `/out`, sorted by path; also when it failed or was stopped, and then as they were at that
+    /// moment. None for turns of a session, see [`Session::artifacts`](crate::Session::artifacts).
+    pub artifacts: Vec<Artifact>,
+    /// Paths of files in `/out` that did not come back: with them, the artifacts would be larger than the limit
+    /// `bytes_written`. Holes that were never written count in the size of a file, and a file counts under each of its names.
+    pub artifacts_left_out: Vec<String>,
+    /// What the script changed below [overlays](crate::Access::Overlay): nothing of it is on the host yet. Also when it failed
+    /// or was stopped. None for turns of a session, see [`Session::changes`](crate::Session::changes).
+    pub changes: Changes,
     /// Digest of everything the run depended on.
     pub job_sha256: Digest,
     /// Where its clock started.

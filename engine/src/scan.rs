@@ -161,6 +161,7 @@ fn effective(job: &Job) -> Cow<'_, Policy> {
         match grant.access {
             Access::Read => grants.read.push(file),
             Access::Write => grants.write.push(file),
+            Access::Overlay => grants.overlay.push(file),
         }
     }
     policy

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use capibara_policies::{Limits, Policy, Verdict};
 
+use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
+use crate::changes::Changes;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::fence::{self, Guest, Turns};
@@ -117,6 +119,20 @@ impl Session {
     pub fn run_blocking(&mut self, code: impl Into<String>) -> Result<Outcome, EngineError> {
         let engine = self.engine.clone();
         engine.block_on(self.run(code))
+    }
+
+    /// The files that lie in `/out` now, sorted by path, as far as they come to no more than the limit `bytes_written` together.
+    /// They are copied. None once the session has ended.
+    #[must_use]
+    pub fn artifacts(&mut self) -> Vec<Artifact> {
+        self.turns.artifacts(&self.config.limits)
+    }
+
+    /// What the turns so far changed below overlays. Applying it leaves the session as it is: it goes on with what it saw.
+    /// None once the session has ended.
+    #[must_use]
+    pub fn changes(&mut self) -> Changes {
+        self.turns.changes(&self.config.limits)
     }
 
     /// A handle that stops the turn under way, and ends the session.

@@ -34,6 +34,7 @@ impl Ground {
         match access {
             Access::Read => Grant::read(self.path("inside")).at("/data"),
             Access::Write => Grant::write(self.path("inside")).at("/data"),
+            Access::Overlay => Grant::overlay(self.path("inside")).at("/data"),
         }
     }
 
@@ -157,7 +158,7 @@ fn no_path_leads_out() {
         symlink(target, inside.join(link)).unwrap();
     }
     assert!(std::process::Command::new("mkfifo").arg(inside.join("fifo")).status().unwrap().success());
-    for access in [Access::Read, Access::Write] {
+    for access in [Access::Read, Access::Write, Access::Overlay] {
         let outcome = ground.run(
             access,
             r"
@@ -317,6 +318,48 @@ fn our_own_folders_are_refused() {
             }
             other => panic!("{}: {other:?}", path.display()),
         }
+    }
+}
+
+/// Neither a granted file nor standard input is ever held whole: reading a GiB of each takes no memory of the host.
+#[test]
+fn large_files_and_input_are_streamed() {
+    use std::io::{Read as _, Write as _};
+    use std::process::Stdio;
+
+    let _ = engine();
+    let sandbox = capibara_tests::Sandbox::new(env!("CARGO_BIN_EXE_capibara-under-test"));
+    fs::File::create(sandbox.dir.path().join("large")).unwrap().set_len(1 << 30).unwrap();
+    // What the process took at most, when the script has read `size` bytes and waits for the rest of its input.
+    let peak = |grant: &str, size: u64| {
+        let code = format!(
+            "
+import sys
+def read(file):
+    left = {size}
+    while left: left -= len(file.read(min(left, 1 << 20)))
+with open('/large', 'rb', buffering=0) as file: read(file)
+read(sys.stdin.buffer.raw); print('done', flush=True); sys.stdin.buffer.raw.read()
+"
+        );
+        let mut command = sandbox.command();
+        command.args(["run", "--live", "--timeout", "2m", grant, "large:/large", "-c", &code]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for _ in 0..size >> 20 {
+            stdin.write_all(&[0; 1 << 20]).unwrap();
+        }
+        let mut done = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut done).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    for grant in ["--read", "--overlay"] {
+        let (small, large) = (peak(grant, 1 << 20), peak(grant, 1 << 30));
+        assert!(large < small + (16 << 20), "{grant}: {large} bytes for a GiB, {small} for a MiB");
     }
 }
 

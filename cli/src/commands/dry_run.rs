@@ -111,6 +111,7 @@ fn grant(grant: &Grant) -> GrantPart {
     let access = match grant.access {
         Access::Read => "read",
         Access::Write => "write",
+        Access::Overlay => "overlay",
     };
     let last = grant.host.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let guest = grant.guest.clone().unwrap_or_else(|| format!("/{last}"));

@@ -70,6 +70,7 @@ fn answer(result: Result<(), Fault>) -> wasmtime::Result<i32> {
         Ok(()) => Ok(SUCCESS),
         Err(Fault::Errno(errno)) => Ok(errno as i32),
         Err(Fault::Stop(stop)) => Err(wasmtime::Error::new(StopError::World(stop))),
+        Err(Fault::Again) => Err(wasmtime::Error::msg("a call that cannot be made again asked for that")),
     }
 }
 
@@ -141,8 +142,14 @@ macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         $linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
             count(&mut caller);
-            let (memory, world) = enter(&mut caller)?;
-            answer(world.$name(memory, $($arg),*))
+            loop {
+                let (memory, world) = enter(&mut caller)?;
+                match world.$name(memory, $($arg),*) {
+                    // Deadline and canceler are looked at in between.
+                    Err(Fault::Again) => {}
+                    result => return answer(result),
+                }
+            }
         })?;
     )*};
 }

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use capibara_policies::Limits;
+
 use super::guest::{Guest, Start};
 use super::wasm::{Bounds, Drawn, Named, Work, check, execute, quotas};
+use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
+use crate::changes::Changes;
 use crate::error::EngineError;
 use crate::fields::Fields;
+use crate::grant::Access;
 use crate::identity::Identity;
 use crate::image::KeptMemory;
 use crate::job::{Script, env_of};
@@ -25,7 +30,7 @@ pub(crate) struct Turns {
     /// `None` during a turn, and after one that did not end by itself.
     world: Option<World>,
     drawn: Drawn,
-    granted: Vec<(String, bool)>,
+    granted: Vec<(String, Access)>,
     env: Vec<(String, String)>,
     /// Digest of all turns so far.
     past: Option<Digest>,
@@ -41,7 +46,7 @@ impl Turns {
         };
         let memory = memory.ok_or_else(|| EngineError::contract("it has no sessions"))?;
         let drawn = Drawn::of(config.epoch, config.seed)?;
-        let granted = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
+        let granted = opened.iter().map(|grant| (grant.guest.clone(), grant.access)).collect();
         let env: Vec<_> = env_of(&config.policy).collect();
         let epoch_nanos = drawn.epoch.as_nanos();
         let world = World::new(WorldConfig {
@@ -74,6 +79,18 @@ impl Turns {
     /// Bytes of linear memory between turns.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory.bytes()
+    }
+
+    /// What lies in `/out`. Nothing after a turn that did not end by itself.
+    pub(crate) fn artifacts(&mut self, limits: &Limits) -> Vec<Artifact> {
+        self.world.as_mut().map_or_else(Vec::new, |world| Artifact::of(world.artifacts(limits.bytes_written, false).0))
+    }
+
+    /// What was changed below overlays. Nothing after a turn that did not end by itself.
+    pub(crate) fn changes(&mut self, limits: &Limits) -> Changes {
+        self.world
+            .as_mut()
+            .map_or_else(Changes::default, |world| Changes::of(world.changes(limits.bytes_written, false)))
     }
 
     /// Runs a turn. `None` if there can be none any more.

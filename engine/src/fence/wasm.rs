@@ -16,8 +16,11 @@ use super::state::{State, StopError};
 use super::stdin::HostStdin;
 use super::watch::{Ended, Unhurried, Watch};
 use crate::artifact::{Metering, STACK_BYTES};
+use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
+use crate::changes::Changes;
 use crate::error::EngineError;
+use crate::grant::Access;
 use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
 use crate::job::{Epoch, Job, Script};
@@ -139,7 +142,7 @@ pub(crate) async fn run(
     let mut world_args = Vec::with_capacity(args.len() + 1);
     world_args.push(name.clone());
     world_args.extend(args.iter().cloned());
-    let granted: Vec<(String, bool)> = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
+    let granted: Vec<(String, Access)> = opened.iter().map(|grant| (grant.guest.clone(), grant.access)).collect();
     let mut world = World::new(WorldConfig {
         args: world_args,
         env: env.clone(),
@@ -189,7 +192,11 @@ pub(crate) async fn run(
         stdin_end: ran.end.stdin_end,
     }
     .digest();
-    Ok(ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live }).0)
+    let (mut outcome, mut world) = ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live });
+    let (files, left_out) = world.artifacts(limits.bytes_written, true);
+    (outcome.artifacts, outcome.artifacts_left_out) = (Artifact::of(files), left_out);
+    outcome.changes = Changes::of(world.changes(limits.bytes_written, true));
+    Ok(outcome)
 }
 
 /// Where clock and randomness of a run start.
@@ -346,6 +353,9 @@ impl Ran {
                 host_calls: self.host_calls,
             },
             status,
+            artifacts: Vec::new(),
+            artifacts_left_out: Vec::new(),
+            changes: Changes::default(),
             job_sha256,
             epoch,
             seed,
@@ -386,6 +396,9 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         usage: Usage::default(),
         quotas_met: Vec::new(),
         divergence: Vec::new(),
+        artifacts: Vec::new(),
+        artifacts_left_out: Vec::new(),
+        changes: Changes::default(),
         job_sha256,
         epoch,
         seed,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Stop;
+use super::overlay::Lower;
 use super::quota::Ledger;
 
 /// Bytes of one chunk. One write or cut fills with zeros, copies or moves at most one.
@@ -22,6 +23,8 @@ pub(crate) enum Content {
     Shared(Arc<[u8]>),
     /// Written by the script.
     Owned(Chunks),
+    /// On the host, below an overlay.
+    Lower(Box<Lower>),
 }
 
 impl Content {
@@ -30,6 +33,7 @@ impl Content {
         match self {
             Self::Shared(bytes) => length(bytes),
             Self::Owned(chunks) => chunks.len,
+            Self::Lower(lower) => lower.len(),
         }
     }
 
@@ -41,6 +45,8 @@ impl Content {
                 copy(rest, into)
             }
             Self::Owned(chunks) => chunks.read(offset, into),
+            // Read by the tree, which has what that takes.
+            Self::Lower(_) => 0,
         }
     }
 }
@@ -188,6 +194,23 @@ impl Chunks {
         for (index, chunk) in self.chunks.iter().enumerate() {
             assert!(chunk.len() <= CHUNK && (index * CHUNK + chunk.len()) as u64 <= self.len || chunk.is_empty());
         }
+    }
+
+    /// Size in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// All bytes in order, in pieces of at most [`CHUNK`].
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        static ZEROS: [u8; CHUNK] = [0; CHUNK];
+        let (whole, rest) = position(self.len);
+        (0..whole.saturating_add(usize::from(rest > 0))).flat_map(move |index| {
+            let size = if index < whole { CHUNK } else { rest };
+            let there = self.chunks.get(index).map(Vec::as_slice).unwrap_or_default();
+            let zeros = ZEROS.get(..size.saturating_sub(there.len())).unwrap_or_default();
+            [there, zeros].into_iter().filter(|piece| !piece.is_empty())
+        })
     }
 
     /// All bytes in one piece, for the host.

@@ -78,11 +78,15 @@ impl World {
             Contents::Node(node) => node,
             Contents::Host(id) => return self.tree.hosts.read(id, offset, mem, ranges, &mut self.tree.ledger),
         };
+        if let Some(count) = self.tree.read_lower(node, offset, mem, ranges)? {
+            self.spend_bytes(count);
+            return Ok(count);
+        }
         let mut copied = 0_u64;
         let content = match &self.tree.node(node)?.kind {
             Kind::File(content) => content,
             Kind::Device(Device::Null) => return Ok(0),
-            Kind::Device(Device::Output(_)) | Kind::Directory(_) | Kind::Granted(_) | Kind::Link(_) => {
+            Kind::Device(Device::Output(_)) | Kind::Directory(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => {
                 return Err(Errno::Badf);
             }
         };

@@ -13,6 +13,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use cap_std::fs::Dir;
 
 use super::*;
+use crate::grant::Access;
 use crate::stream::Stream;
 
 /// Bytes of the guest's memory.
@@ -546,6 +547,9 @@ fn run(input: &[u8], grants: Vec<HostGrant>, secret: Option<&[u8]>) -> Left {
         }
         let mut result = call(&mut world, &mut driver.mem, index, &arguments);
         let mut tries = 0;
+        while let Err(Fault::Again) = result {
+            result = call(&mut world, &mut driver.mem, index, &arguments);
+        }
         while let Ok(Progress::Wait(Wait::Stdin | Wait::StdinUntil(_))) = result
             && tries < 3
         {
@@ -563,11 +567,16 @@ fn run(input: &[u8], grants: Vec<HostGrant>, secret: Option<&[u8]>) -> Left {
             Ok(Progress::Done) => left.reached[index] += 1,
             Err(Fault::Errno(_) | Fault::Stop(Stop::Exit(_))) => {}
             // The run ends here, or waits for longer than a test may.
-            Ok(Progress::Wait(_)) | Err(Fault::Stop(_)) => break,
+            Ok(Progress::Wait(_)) | Err(Fault::Stop(_) | Fault::Again) => break,
         }
     }
     world.tree.check();
     let _ = world.take_files("/out");
+    let changes = world.changes(QUOTAS.bytes_written, false);
+    assert!(
+        changes.iter().filter_map(|change| change.bytes.as_ref()).map(|it| it.len()).sum::<u64>()
+            <= QUOTAS.bytes_written
+    );
     for fd in 0..QUOTAS.descriptors as u32 {
         if let Ok(descriptor) = world.descriptors.remove(fd) {
             world.dispose(descriptor);
@@ -640,12 +649,17 @@ impl Ground {
         symlink("../keep", rw.join("sub/d"))
     }
 
-    fn grants(&self) -> io::Result<Vec<HostGrant>> {
-        let grant = |host: &str, guest: &str, writable| {
+    /// With `rw` as told.
+    fn grants(&self, rw: Access) -> io::Result<Vec<HostGrant>> {
+        let grant = |host: &str, guest: &str, access| {
             let root = HostRoot::Directory(Dir::from_std_file(File::open(self.dir.join(host))?));
-            io::Result::Ok(HostGrant { guest: guest.into(), writable, root })
+            io::Result::Ok(HostGrant { guest: guest.into(), access, root, place: None })
         };
-        Ok(vec![grant("ro", "/ro", false)?, grant("rw", "/rw", true)?, grant("rw/keep", "/rw/keep", false)?])
+        Ok(vec![
+            grant("ro", "/ro", Access::Read)?,
+            grant("rw", "/rw", rw)?,
+            grant("rw/keep", "/rw/keep", Access::Read)?,
+        ])
     }
 
     /// All that must stay as it is.
@@ -689,14 +703,25 @@ fn check_modes(folder: &Path, bytes: &mut u64) {
 }
 
 /// Body of `world_host`: as [`calls`], with folders of the host by grant. What is outside or granted for reading must
-/// stay as it is, and no byte of what is outside must come to the guest.
+/// stay as it is, and no byte of what is outside must come to the guest. Then the same once more with an overlay: all must
+/// stay as it is.
 pub(crate) fn calls_on_host(ground: &Ground, input: &[u8]) -> io::Result<Reached> {
     ground.refresh()?;
-    let left = run(input, ground.grants()?, Some(&ground.secret));
+    let left = run(input, ground.grants(Access::Write)?, Some(&ground.secret));
     assert_eq!(ground.kept, ground.now());
     let mut bytes = 0;
     check_modes(&ground.dir.join("rw"), &mut bytes);
     assert!(bytes <= QUOTAS.bytes_written + 64, "{bytes} bytes on the host");
+    ground.refresh()?;
+    let below = |ground: &Ground| {
+        let mut seen = Vec::new();
+        look(&ground.dir.join("rw"), true, &mut seen);
+        seen.sort();
+        seen
+    };
+    let before = below(ground);
+    run(input, ground.grants(Access::Overlay)?, Some(&ground.secret));
+    assert_eq!((&ground.kept, before), (&ground.now(), below(ground)));
     Ok(left.reached)
 }
 
@@ -738,7 +763,7 @@ impl Guest {
         match call(&mut self.world, &mut self.mem, index, &all) {
             Ok(_) => 0,
             Err(Fault::Errno(errno)) => errno.code(),
-            Err(Fault::Stop(stop)) => panic!("{stop:?}"),
+            Err(fault @ (Fault::Stop(_) | Fault::Again)) => panic!("{fault:?}"),
         }
     }
 }

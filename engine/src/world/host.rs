@@ -17,7 +17,7 @@
 //! New files have mode 0644 and directories 0755, less the user's mask. No link is made whose target has `..` in it:
 //! the script cannot follow it out, but a program of the host could.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, FileTimes};
 use std::io;
 use std::os::unix::fs::{DirEntryExt, FileExt};
@@ -30,9 +30,11 @@ use sha2::{Digest, Sha256};
 
 use super::Fault;
 use super::abi::{self, Errno, Filestat, Filetype, Iovecs};
+use super::overlay::{Base, OverlayTarget, Stamp};
 use super::price;
 use super::quota::Ledger;
 use super::tree::{MAX_DEPTH, MAX_PATH_BYTES, MAX_TARGET_BYTES, NodeId};
+use crate::grant::Access;
 
 /// Most names of one directory of the host. A listing of more is [`Errno::Overflow`].
 const MAX_LISTED: usize = 100_000;
@@ -44,12 +46,20 @@ const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
 /// What a remembered inode takes of the memory quota, in bytes.
 const INODE_BYTES: u64 = 64;
 
+/// Device and inode.
+type Id = (u64, u64);
+
+/// A name in a directory of the host, and what is there.
+type OnHost = (String, Id, HostKind);
+
 /// Something of the host that a run may use.
 pub(crate) struct HostGrant {
     /// Where the script sees it: an absolute path.
     pub(crate) guest: String,
-    pub(crate) writable: bool,
+    pub(crate) access: Access,
     pub(crate) root: HostRoot,
+    /// For an overlay of a single file: the directory it lies in, and its name there.
+    pub(crate) place: Option<(Dir, String)>,
 }
 
 /// What was opened for a grant.
@@ -60,7 +70,7 @@ pub(crate) enum HostRoot {
 }
 
 /// A place below a grant: names joined by slashes, none of them a link when it was found; empty for the grant itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostPath {
     pub(crate) grant: usize,
     path: Arc<str>,
@@ -90,6 +100,11 @@ impl HostPath {
         }
         let above = self.path.rsplit_once('/').map_or("", |(above, _)| above);
         Some(Self { grant: self.grant, path: above.into() })
+    }
+
+    /// The names below the grant, joined by slashes.
+    pub(crate) fn names(&self) -> &str {
+        &self.path
     }
 
     /// Whether this is another place or lies below it.
@@ -147,16 +162,17 @@ impl HostKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostFound {
     pub(crate) kind: HostKind,
-    size: u64,
+    pub(crate) size: u64,
     id: (u64, u64),
-    times: Times,
+    pub(crate) times: Times,
+    pub(crate) stamp: Stamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Times {
-    accessed: u64,
-    modified: u64,
-    changed: u64,
+pub(crate) struct Times {
+    pub(crate) accessed: u64,
+    pub(crate) modified: u64,
+    pub(crate) changed: u64,
 }
 
 /// Where a path leads that ends below a grant.
@@ -191,9 +207,18 @@ enum Open {
 
 struct Grant {
     root: Root,
-    writable: bool,
+    access: Access,
     /// Names above it in the script's tree, itself included.
     depth: usize,
+    /// Of an overlay: where changes are made, if they are.
+    target: Option<Arc<OverlayTarget>>,
+}
+
+impl Grant {
+    /// Whether the host can be changed through it.
+    fn is_writable(&self) -> bool {
+        self.access == Access::Write
+    }
 }
 
 enum Root {
@@ -206,6 +231,8 @@ enum Root {
 struct Inode {
     number: u64,
     written: bool,
+    /// Whether a node of an overlay has the number.
+    taken: bool,
     /// What the script set, in nanoseconds since 1970: it sees that again, whatever is shown of times otherwise.
     accessed: Option<u64>,
     modified: Option<u64>,
@@ -217,7 +244,7 @@ pub(crate) struct Hosts {
     /// Directories of grants that are also nodes of the tree: the grants themselves and what leads to one inside of
     /// another.
     pub(crate) nodes: HashMap<HostPath, NodeId>,
-    /// The read-only grants by device and inode: wherever a writable grant leads to one, it stays read-only.
+    /// The other grants by device and inode: wherever a writable grant leads to one, it stays read-only or an overlay.
     read_only: HashMap<(u64, u64), NodeId>,
     inodes: HashMap<(u64, u64), Inode>,
     open: Vec<Option<Open>>,
@@ -226,11 +253,16 @@ pub(crate) struct Hosts {
     /// Time of all files, in nanoseconds since 1970; `None` for their own.
     time: Option<u64>,
     seen: Option<Sha256>,
+    /// What was found below overlays, at the first look.
+    pub(crate) bases: BTreeMap<HostPath, Base>,
     /// Most names of one directory.
     pub(crate) most_listed: usize,
     /// Largest size of a file, in bytes. Passing the limit of the process would end the process by a signal.
     pub(crate) largest: u64,
 }
+
+/// What [`Hosts::saw`] is told of contents.
+pub(super) const READ: u8 = b'r';
 
 /// The first number of a host inode: far from those of the tree.
 const FIRST_INODE: u64 = 1 << 32;
@@ -246,6 +278,7 @@ impl Hosts {
             names: 0,
             time,
             seen: None,
+            bases: BTreeMap::new(),
             most_listed: MAX_LISTED,
             largest: MAX_SIZE,
         }
@@ -255,7 +288,19 @@ impl Hosts {
     ///
     /// # Errors
     /// Those of looking at it.
-    pub(crate) fn add(&mut self, root: HostRoot, writable: bool, node: NodeId, depth: usize) -> Result<usize, Errno> {
+    pub(crate) fn add(&mut self, grant: HostGrant, node: NodeId, depth: usize) -> Result<usize, Errno> {
+        let HostGrant { guest, access, root, place } = grant;
+        let target = match (access, &root, place) {
+            (Access::Overlay, HostRoot::Directory(dir), _) => {
+                let dir = dir.try_clone().map_err(|error| errno(&error))?;
+                Some(OverlayTarget { guest, dir, file: None, node })
+            }
+            (Access::Overlay, HostRoot::File(_), Some((dir, file))) => {
+                Some(OverlayTarget { guest, dir, file: Some(file), node })
+            }
+            (Access::Overlay, HostRoot::File(_), None) => return Err(Errno::Inval),
+            (Access::Read | Access::Write, ..) => None,
+        };
         let (root, id) = match root {
             HostRoot::Directory(dir) => {
                 let meta = dir.dir_metadata().map_err(|error| errno(&error))?;
@@ -267,26 +312,31 @@ impl Hosts {
                 (Root::File(Arc::new(file)), (meta.dev(), meta.ino()))
             }
         };
-        if writable {
+        if access == Access::Write {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
             self.largest = self.largest.min(limit.unwrap_or(MAX_SIZE));
         } else {
             self.read_only.insert(id, node);
         }
-        self.grants.push(Grant { root, writable, depth });
+        self.grants.push(Grant { root, access, depth, target: target.map(Arc::new) });
         Ok(self.grants.len().saturating_sub(1))
     }
 
-    /// SHA-256 of what the run saw of the host: names, kinds, sizes, contents, in the order it saw them.
+    /// SHA-256 of what the run saw of the host: names, kinds, sizes and, unless it is live, contents, in the order it saw
+    /// them.
     pub(crate) fn digest(&self) -> Option<[u8; 32]> {
         self.seen.as_ref().map(|seen| seen.clone().finalize().into())
     }
 
-    fn saw(&mut self, what: u8, bytes: &[u8]) {
+    pub(super) fn saw(&mut self, what: u8, bytes: &[u8]) {
         let seen = self.seen.get_or_insert_with(Sha256::new);
         seen.update([what]);
         seen.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
-        seen.update(bytes);
+        // The digest of a live run can be compared with no other, because its clock and randomness are in none: contents
+        // are left out of it, which take ten times as long to digest as to read.
+        if what != READ || self.time.is_some() {
+            seen.update(bytes);
+        }
     }
 
     fn grant(&self, at: usize) -> Result<&Grant, Errno> {
@@ -306,7 +356,7 @@ impl Hosts {
     /// # Errors
     /// [`Errno::Rofs`].
     fn changeable(&self, at: &HostPath) -> Result<&Dir, Errno> {
-        if self.grant(at.grant)?.writable { self.dir(at) } else { Err(Errno::Rofs) }
+        if self.grant(at.grant)?.is_writable() { self.dir(at) } else { Err(Errno::Rofs) }
     }
 
     /// Whether nothing at or below a place is a grant by itself.
@@ -319,7 +369,7 @@ impl Hosts {
 
     /// A grant of a read-only file or directory that a writable grant leads to as well.
     pub(crate) fn protected(&self, at: &HostPath, found: &HostFound) -> Option<NodeId> {
-        if self.grant(at.grant).is_ok_and(|grant| !grant.writable) {
+        if self.grant(at.grant).is_ok_and(|grant| !grant.is_writable()) {
             return None;
         }
         self.read_only.get(&found.id).copied()
@@ -348,6 +398,7 @@ impl Hosts {
                     size: if kind == HostKind::Directory { 0 } else { meta.len() },
                     id: (meta.dev(), meta.ino()),
                     times: self.times(time(meta.accessed()), modified, modified),
+                    stamp: Stamp::of(&meta),
                 })
             }
             Err(error) => match errno(&error) {
@@ -377,6 +428,13 @@ impl Hosts {
             size: meta.len(),
             id: (meta.dev(), meta.ino()),
             times: self.times(time(meta.accessed()), modified, modified),
+            stamp: Stamp {
+                device: meta.dev(),
+                inode: meta.ino(),
+                size: meta.len(),
+                modified: (meta.mtime(), meta.mtime_nsec()),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+            },
         })
     }
 
@@ -390,7 +448,7 @@ impl Hosts {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::hash_map::Entry::Vacant(free) => {
                 ledger.hold(INODE_BYTES).map_err(|_| Errno::Nomem)?;
-                Ok(free.insert(Inode { number, written: false, accessed: None, modified: None }))
+                Ok(free.insert(Inode { number, written: false, taken: false, accessed: None, modified: None }))
             }
         }
     }
@@ -423,11 +481,8 @@ impl Hosts {
         Ok(target.into())
     }
 
-    /// Names of a directory, sorted by their bytes, with inode and kind.
-    ///
-    /// # Errors
-    /// [`Errno::Overflow`] for more than [`MAX_LISTED`], [`Errno::Nomem`] by quota.
-    pub(crate) fn list(&mut self, at: &HostPath, ledger: &mut Ledger) -> Result<Vec<(Arc<str>, u64, Filetype)>, Errno> {
+    /// Names of a directory, sorted by their bytes, with inode and kind; and whether there are others, which are not UTF-8.
+    fn names_in(&self, at: &HostPath, ledger: &mut Ledger) -> Result<(Vec<OnHost>, bool), Errno> {
         let dir = self.dir(at)?;
         let device = dir.symlink_metadata(at.as_path()).map_err(|error| errno(&error))?.dev();
         let mut names = Vec::new();
@@ -440,17 +495,78 @@ impl Hosts {
             }
             let Ok(name) = entry.file_name().into_string() else { continue };
             let kind = entry.file_type().map_err(|error| errno(&error))?;
-            names.push((name, entry.ino(), HostKind::of(kind)));
+            names.push((name, (device, entry.ino()), HostKind::of(kind)));
         }
         ledger.spend(price::HOST_NAME.saturating_add(price::NAME.saturating_mul(u64::try_from(count).unwrap_or(0))));
         names.sort_unstable_by(|(left, ..), (right, ..)| left.cmp(right));
+        let others = names.len() < count;
+        Ok((names, others))
+    }
+
+    /// Names of a directory, sorted by their bytes, with inode and kind.
+    ///
+    /// # Errors
+    /// [`Errno::Overflow`] for more than [`MAX_LISTED`], [`Errno::Nomem`] by quota.
+    pub(crate) fn list(&mut self, at: &HostPath, ledger: &mut Ledger) -> Result<Vec<(Arc<str>, u64, Filetype)>, Errno> {
+        let (names, _) = self.names_in(at, ledger)?;
         let mut listed = Vec::with_capacity(names.len());
-        for (name, inode, kind) in names {
+        for (name, id, kind) in names {
             self.saw(b'n', name.as_bytes());
-            let number = self.inode((device, inode), ledger)?.number;
+            let number = self.inode(id, ledger)?.number;
             listed.push((name.into(), number, kind.filetype()));
         }
         Ok(listed)
+    }
+
+    /// Where the changes of an overlay are made; `None` for another grant.
+    pub(super) fn overlay(&self, grant: usize) -> Option<&Arc<OverlayTarget>> {
+        self.grants.get(grant).and_then(|grant| grant.target.as_ref())
+    }
+
+    /// The numbers of all overlays.
+    pub(super) fn overlays(&self) -> impl Iterator<Item = usize> {
+        self.grants.iter().enumerate().filter(|(_, grant)| grant.target.is_some()).map(|(number, _)| number)
+    }
+
+    /// Our number for an inode, if no node of an overlay has it yet: names of one file are files of their own there.
+    pub(super) fn take_inode(&mut self, found: &HostFound, ledger: &mut Ledger) -> Result<Option<u64>, Errno> {
+        self.saw(b's', &found.size.to_le_bytes());
+        let inode = self.inode(found.id, ledger)?;
+        let free = !std::mem::replace(&mut inode.taken, true);
+        Ok(free.then_some(inode.number))
+    }
+
+    /// Whether a directory has names that are not among what was found at an overlay's first look.
+    pub(super) fn has_more_names(&self, at: &HostPath, ledger: &mut Ledger) -> Result<bool, Errno> {
+        let (names, others) = match self.names_in(at, ledger) {
+            Err(Errno::Noent | Errno::Notdir) => return Ok(false),
+            names => names?,
+        };
+        for (name, ..) in names {
+            if !self.bases.contains_key(&at.join(&name)?) {
+                return Ok(true);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Opens a regular file that is there, to read it.
+    ///
+    /// # Errors
+    /// [`Errno::Perm`] for what is none, and those of the operating system.
+    pub(super) fn open_to_read(&mut self, at: &HostPath) -> Result<Arc<File>, Errno> {
+        let file = match &self.grant(at.grant)?.root {
+            Root::File(file) => file.clone(),
+            Root::Directory(dir) => {
+                let opened = dir.open_with(at.as_path(), &no_surprise(true, false)).map_err(|error| errno(&error))?;
+                Arc::new(opened.into_std())
+            }
+        };
+        if !file.metadata().map_err(|error| errno(&error))?.is_file() || !holds_files(&file) {
+            return Err(Errno::Perm);
+        }
+        self.saw(b'o', at.path.as_bytes());
+        Ok(file)
     }
 
     fn insert(&mut self, open: Open) -> HostId {
@@ -504,7 +620,7 @@ impl Hosts {
         ledger: &mut Ledger,
     ) -> Result<HostId, Errno> {
         let grant = self.grant(at.grant)?;
-        if (write || truncate) && !grant.writable {
+        if (write || truncate) && !grant.is_writable() {
             return Err(Errno::Rofs);
         }
         let file = match &grant.root {
@@ -697,7 +813,7 @@ impl Hosts {
         times: (Option<u64>, Option<u64>),
         ledger: &mut Ledger,
     ) -> Result<(), Errno> {
-        if !self.grant(at.grant)?.writable {
+        if !self.grant(at.grant)?.is_writable() {
             return Err(Errno::Rofs);
         }
         match (&self.grant(at.grant)?.root, found.kind) {
@@ -733,7 +849,7 @@ impl Hosts {
             return self.set_times(&at, found, times, ledger);
         }
         let (file, grant) = self.file(id)?;
-        if !self.grant(grant)?.writable {
+        if !self.grant(grant)?.is_writable() {
             return Err(Errno::Rofs);
         }
         set_file_times(&file, times)?;
@@ -779,6 +895,19 @@ impl Hosts {
         ledger: &mut Ledger,
     ) -> Result<u64, Errno> {
         let (file, _) = self.file(id)?;
+        self.read_from(&file, offset, mem, ranges, ledger, &mut |_| {})
+    }
+
+    /// As [`read`](Self::read), of a file that is open; `also` gets what was read.
+    pub(super) fn read_from(
+        &mut self,
+        file: &File,
+        offset: u64,
+        mem: &mut [u8],
+        ranges: &Iovecs,
+        ledger: &mut Ledger,
+        also: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, Errno> {
         if offset.saturating_add(ranges.total()) > MAX_SIZE {
             return Ok(0);
         }
@@ -791,7 +920,9 @@ impl Hosts {
                 Err(_) if copied > 0 => break,
                 Err(error) => return Err(errno(&error)),
             };
-            self.saw(b'r', place.get(..count).unwrap_or_default());
+            let bytes = place.get(..count).unwrap_or_default();
+            self.saw(READ, bytes);
+            also(bytes);
             copied = copied.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
             if count < place.len() {
                 break;
@@ -816,7 +947,7 @@ impl Hosts {
         ledger: &mut Ledger,
     ) -> Result<(u64, u64), Fault> {
         let (file, grant) = self.file(id)?;
-        if !self.grant(grant)?.writable {
+        if !self.grant(grant)?.is_writable() {
             return Err(Errno::Rofs.into());
         }
         let size = self.size(id)?;
@@ -860,7 +991,7 @@ impl Hosts {
     /// [`Errno::Nospc`] by quota, [`Errno::Rofs`], and those of the operating system.
     pub(crate) fn resize(&mut self, id: HostId, size: u64, ledger: &mut Ledger) -> Result<(), Errno> {
         let (file, grant) = self.file(id)?;
-        if !self.grant(grant)?.writable {
+        if !self.grant(grant)?.is_writable() {
             return Err(Errno::Rofs);
         }
         if size > self.largest {
@@ -906,7 +1037,7 @@ pub(crate) fn holds_files(file: &File) -> bool {
 }
 
 /// Whether a link's target has a `..` in it, or is absolute.
-fn leads_up(target: &str) -> bool {
+pub(crate) fn leads_up(target: &str) -> bool {
     target.starts_with('/') || target.split('/').any(|name| name == "..")
 }
 
@@ -932,7 +1063,7 @@ fn nanos(time: SystemTime) -> u64 {
 }
 
 /// What the script is told of an error of the operating system.
-fn errno(error: &io::Error) -> Errno {
+pub(super) fn errno(error: &io::Error) -> Errno {
     match error.raw_os_error() {
         Some(libc::ENOENT) => Errno::Noent,
         Some(libc::EACCES) => Errno::Acces,

@@ -20,6 +20,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod host;
 mod output_buffers;
+mod overlay;
 mod paths;
 mod poll;
 mod price;
@@ -32,6 +33,7 @@ mod tests;
 mod touched;
 mod tree;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -39,7 +41,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use abi::Errno;
 pub(crate) use clock::ClockConfig;
-pub(crate) use host::{HostGrant, HostRoot, holds_files};
+pub(crate) use content::Chunks;
+pub(crate) use host::{HostGrant, HostKind, HostRoot, holds_files, leads_up};
+pub(crate) use overlay::{Base, Difference, Found, OverlayTarget, Stamp};
 pub(crate) use quota::{Quotas, Refused};
 pub(crate) use random::RandomConfig;
 pub(crate) use startup::WorldError;
@@ -52,7 +56,7 @@ use random::Random;
 use startup::Strings;
 use streams::{Input, Output};
 use touched::Touched;
-use tree::{Spot, Tree, Where};
+use tree::{NodeId, Spot, Tree, Where};
 
 use crate::stream::{OutputSink, Stdin};
 
@@ -158,6 +162,8 @@ pub(crate) enum Fault {
     Errno(Errno),
     /// The run ends here.
     Stop(Stop),
+    /// There is more to do: call the same function with the same arguments again, if the run may go on.
+    Again,
 }
 
 /// Why a run ends in a call.
@@ -309,6 +315,34 @@ impl World {
             Ok(Where::Memory(place)) => place.node.map(|node| self.tree.collect(node)).unwrap_or_default(),
             Ok(Where::Host(_)) | Err(_) => Vec::new(),
         }
+    }
+
+    /// All regular files of the script below `/out`, with paths relative to it, sorted, and the paths of those that do not
+    /// fit: all together are at most `most` bytes, holes and each name of a file counted. With `take` the files are empty
+    /// afterwards, and nothing is copied.
+    pub(crate) fn artifacts(&mut self, most: u64, take: bool) -> (Vec<(String, Arc<Chunks>)>, Vec<String>) {
+        let mut shared: HashMap<NodeId, Arc<Chunks>> = HashMap::new();
+        let (mut files, mut left_out) = (Vec::new(), Vec::new());
+        let mut room = most;
+        for (path, node) in self.tree.written_below(tree::OUT) {
+            let size = match shared.get(&node) {
+                Some(bytes) => bytes.len(),
+                None => self.tree.node(node).map_or(0, tree::Node::size),
+            };
+            let Some(rest) = room.checked_sub(size) else {
+                left_out.push(path);
+                continue;
+            };
+            room = rest;
+            let bytes = shared.entry(node).or_insert_with(|| Arc::new(self.tree.bytes_of(node, take)));
+            files.push((path, bytes.clone()));
+        }
+        (files, left_out)
+    }
+
+    /// What the script left below overlays that is not as the host had it: see [`Tree::changes`].
+    pub(crate) fn changes(&mut self, most: u64, take: bool) -> Vec<Found> {
+        self.tree.changes(most, take)
     }
 
     /// Begins another turn of a session: output is counted and kept anew, and the clock goes on from where the last turn

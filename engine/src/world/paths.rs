@@ -143,7 +143,7 @@ impl World {
         let new = self.place(mem, new_fd, rights::PATH_LINK_TARGET, (new_path, new_path_len), false)?;
         match (&old, &new) {
             (Where::Memory(old), Where::Memory(new)) => {
-                self.tree.link(old.existing()?, new, self.clock.file_time())?;
+                self.tree.link(old, new, self.clock.file_time())?;
             }
             (Where::Host(old), Where::Host(new)) => self.tree.hosts.link(old, new, &mut self.tree.ledger)?,
             (Where::Memory(_), Where::Host(_)) | (Where::Host(_), Where::Memory(_)) => return Err(Errno::Xdev.into()),
@@ -210,7 +210,7 @@ impl World {
                     Kind::Device(Device::Output(stream)) => {
                         (Target::Output(stream), rights::OUTPUT & file_rights(base))
                     }
-                    Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => {
+                    Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => {
                         (Target::Node(node), file_rights(base))
                     }
                 }
@@ -239,31 +239,35 @@ impl World {
         access: Access,
         may_empty: Result<(), Errno>,
         may_create: Result<(), Errno>,
-    ) -> Result<NodeId, Errno> {
+    ) -> Result<NodeId, Fault> {
         let Access { write, create, exclusive, directory, truncate, .. } = access;
         let Some(node) = place.node else {
             if !create {
-                return Err(Errno::Noent);
+                return Err(Errno::Noent.into());
             }
             may_create?;
-            return self.tree.create_file(place, self.clock.file_time());
+            return Ok(self.tree.create_file(place, self.clock.file_time())?);
         };
         if create && exclusive {
-            return Err(Errno::Exist);
+            return Err(Errno::Exist.into());
         }
         let found = self.tree.node(node)?;
         match found.kind {
-            Kind::Link(_) if directory => return Err(Errno::Notdir),
-            Kind::Link(_) => return Err(Errno::Loop),
-            Kind::Directory(_) if write || truncate || create => return Err(Errno::Isdir),
+            Kind::Link(_) if directory => return Err(Errno::Notdir.into()),
+            Kind::Link(_) => return Err(Errno::Loop.into()),
+            Kind::Directory(_) if write || truncate || create => return Err(Errno::Isdir.into()),
             Kind::Directory(_) => {}
-            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) if directory => return Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Foreign if directory => {
+                return Err(Errno::Notdir.into());
+            }
+            Kind::Foreign => return Err(Errno::Perm.into()),
             Kind::Device(_) | Kind::Granted(_) => {}
-            Kind::File(_) if (write || truncate) && !found.writable => return Err(Errno::Rofs),
+            Kind::File(_) if (write || truncate) && !found.writable => return Err(Errno::Rofs.into()),
             Kind::File(_) if truncate => {
                 may_empty?;
                 self.tree.resize(node, 0, self.clock.file_time())?;
             }
+            Kind::File(_) if write => self.tree.copy_up(node)?,
             Kind::File(_) => {}
         }
         Ok(node)

@@ -60,7 +60,7 @@ fn code<T>(result: Result<T, Fault>) -> u16 {
     match result {
         Ok(_) => 0,
         Err(Fault::Errno(errno)) => errno.code(),
-        Err(Fault::Stop(stop)) => panic!("{stop:?}"),
+        Err(fault @ (Fault::Stop(_) | Fault::Again)) => panic!("{fault:?}"),
     }
 }
 

@@ -12,6 +12,7 @@ use super::host::{HostFound, HostGrant, HostKind, HostPath, HostPlace, HostRoot,
 use super::price;
 use super::quota::{Ledger, Quotas};
 use super::{Fault, Stop};
+use crate::grant::Access;
 use crate::stream::Stream;
 
 /// Longest path, in bytes. Longer ones are [`Errno::Nametoolong`].
@@ -38,7 +39,7 @@ const LISTED_BYTES: u64 = 48;
 
 /// A node's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct NodeId(usize);
+pub(crate) struct NodeId(pub(super) usize);
 
 /// The root directory.
 pub(crate) const ROOT: NodeId = NodeId(0);
@@ -47,6 +48,8 @@ const DEVICES: NodeId = NodeId(1);
 
 /// The directory `/home`. It leads to the working directory and, as on machines of many users, is not listed.
 const HOME: NodeId = NodeId(3);
+/// The directory `/out`, whose files come back with the outcome.
+pub(crate) const OUT: NodeId = NodeId(6);
 
 /// What a node is.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub(crate) enum Kind {
     Granted(usize),
     /// A symbolic link and its target.
     Link(Arc<str>),
+    /// Something of the host below an overlay that is shown and never opened: a FIFO, socket or device.
+    Foreign,
 }
 
 /// What a device node does. There are those that take output, and none that give anything: a script has its streams and
@@ -78,21 +83,25 @@ const DEVICE_NAMES: [(&str, Device); 3] =
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     /// The directory above; the root and a removed directory are their own.
-    parent: NodeId,
-    entries: BTreeMap<Arc<str>, Entry>,
+    pub(super) parent: NodeId,
+    pub(super) entries: BTreeMap<Arc<str>, Entry>,
     /// Where on the host the names are that are not among the entries.
-    host: Option<HostPath>,
+    pub(super) host: Option<HostPath>,
+    /// The overlay it belongs to, by the number of its grant.
+    pub(super) overlay: Option<usize>,
+    /// Where on the host its names are before they become entries, if it is a directory of an overlay's host.
+    pub(super) lower: Option<HostPath>,
 }
 
 impl Directory {
-    fn new(parent: NodeId) -> Self {
-        Self { parent, entries: BTreeMap::new(), host: None }
+    pub(super) fn new(parent: NodeId) -> Self {
+        Self { parent, entries: BTreeMap::new(), host: None, overlay: None, lower: None }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    node: NodeId,
+pub(super) struct Entry {
+    pub(super) node: NodeId,
     /// Whether the script made this name, so that it counts against the quotas.
     charged: bool,
 }
@@ -113,11 +122,15 @@ pub(crate) struct Node {
     /// Names that refer to it.
     links: u64,
     /// Descriptors that refer to it.
-    opens: u64,
+    pub(super) opens: u64,
     /// Bytes taken of the memory quota, contents not counted.
     held: u64,
     /// Whether it is counted among the files written.
     written: bool,
+    /// Whether it is an overlay itself, so that it stays where it is.
+    pub(super) mount: bool,
+    /// Whether it counts as a name of the script although the host made the name: its bytes were copied.
+    pub(super) counted: bool,
 }
 
 impl Node {
@@ -127,6 +140,7 @@ impl Node {
             Kind::File(_) | Kind::Granted(_) => Filetype::RegularFile,
             Kind::Device(_) => Filetype::CharacterDevice,
             Kind::Link(_) => Filetype::SymbolicLink,
+            Kind::Foreign => Filetype::Unknown,
         }
     }
 
@@ -137,7 +151,7 @@ impl Node {
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
         match &self.kind {
-            Kind::Directory(_) | Kind::Device(_) | Kind::Granted(_) => 0,
+            Kind::Directory(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Foreign => 0,
             Kind::File(content) => content.len(),
             Kind::Link(target) => u64::try_from(target.len()).unwrap_or(u64::MAX),
         }
@@ -147,11 +161,13 @@ impl Node {
     fn held(&self) -> u64 {
         match &self.kind {
             Kind::File(Content::Owned(chunks)) => self.held.saturating_add(chunks.held()),
+            Kind::File(Content::Lower(lower)) => self.held.saturating_add(lower.held()),
             Kind::Directory(_)
             | Kind::File(Content::Shared(_))
             | Kind::Device(_)
             | Kind::Granted(_)
-            | Kind::Link(_) => self.held,
+            | Kind::Link(_)
+            | Kind::Foreign => self.held,
         }
     }
 
@@ -167,17 +183,17 @@ impl Node {
         }
     }
 
-    fn directory(&self) -> Result<&Directory, Errno> {
+    pub(super) fn directory(&self) -> Result<&Directory, Errno> {
         match &self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => Err(Errno::Notdir),
         }
     }
 
     fn directory_mut(&mut self) -> Result<&mut Directory, Errno> {
         match &mut self.kind {
             Kind::Directory(directory) => Ok(directory),
-            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => Err(Errno::Notdir),
+            Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => Err(Errno::Notdir),
         }
     }
 }
@@ -237,7 +253,7 @@ pub(crate) struct Listed {
 
 /// All nodes and the account of what they hold.
 pub(crate) struct Tree {
-    nodes: Vec<Option<Node>>,
+    pub(super) nodes: Vec<Option<Node>>,
     free: Vec<usize>,
     next_inode: u64,
     pub(crate) ledger: Ledger,
@@ -266,6 +282,7 @@ impl Tree {
             debug_assert!(made.is_ok());
             debug_assert!(path != "/dev" || made == Ok(DEVICES));
             debug_assert!(path != "/home" || made == Ok(HOME));
+            debug_assert!(path != "/out" || made == Ok(OUT));
         }
         tree
     }
@@ -304,9 +321,10 @@ impl Tree {
     /// # Errors
     /// [`Errno::Exist`] if something is in the way, or as a script would get for such a path.
     pub(crate) fn place_grant(&mut self, grant: HostGrant, now: u64) -> Result<(), Errno> {
-        let HostGrant { guest, writable, root } = grant;
+        let guest = grant.guest.clone();
+        let overlay = grant.access == Access::Overlay;
         let depth = guest.split('/').filter(|name| !name.is_empty()).count();
-        if let HostRoot::File(_) = root {
+        if let HostRoot::File(_) = grant.root {
             let (directory, name) = guest.rsplit_once('/').ok_or(Errno::Inval)?;
             let parent = self.place_directory(directory, None, now)?;
             check_name(name)?;
@@ -315,19 +333,30 @@ impl Tree {
             }
             // The number of the grant is known only when it has been taken.
             let node = self.insert(Kind::Granted(usize::MAX), false, 0, now);
-            let number = self.hosts.add(root, writable, node, depth)?;
-            self.node_mut(node)?.kind = Kind::Granted(number);
+            let number = self.hosts.add(grant, node, depth)?;
+            let granted = self.node_mut(node)?;
+            granted.kind = Kind::Granted(number);
+            granted.mount = overlay;
             return self.attach(parent, name, node, false);
         }
         let node = self.place_directory(guest.trim_end_matches('/'), None, now)?;
-        if self.node(node)?.directory()?.host.as_ref().is_some_and(|host| host.parent().is_none()) {
+        let there = self.node(node)?;
+        if there.mount || there.directory()?.host.as_ref().is_some_and(|host| host.parent().is_none()) {
             return Err(Errno::Exist);
         }
-        let path = HostPath::root(self.hosts.add(root, writable, node, depth)?);
-        self.hosts.nodes.insert(path.clone(), node);
+        let path = HostPath::root(self.hosts.add(grant, node, depth)?);
+        if !overlay {
+            self.hosts.nodes.insert(path.clone(), node);
+        }
         let node = self.node_mut(node)?;
-        node.writable = false;
-        node.directory_mut()?.host = Some(path);
+        node.writable = overlay;
+        node.mount = overlay;
+        let directory = node.directory_mut()?;
+        if overlay {
+            (directory.host, directory.overlay, directory.lower) = (None, Some(path.grant), Some(path));
+        } else {
+            (directory.host, directory.overlay, directory.lower) = (Some(path), None, None);
+        }
         Ok(())
     }
 
@@ -349,7 +378,11 @@ impl Tree {
                     // On the way to a grant inside of another one, the names of the outer one stay in sight.
                     let above = self.node(current)?.directory()?.host.as_ref();
                     let host = above.map(|host| host.join(name)).transpose()?;
-                    let made = Kind::Directory(Directory { host: host.clone(), ..Directory::new(current) });
+                    let outer = self.node(current)?.directory()?;
+                    let lower = outer.lower.as_ref().map(|lower| lower.join(name)).transpose()?;
+                    let overlay = outer.overlay;
+                    let made = Directory { host: host.clone(), overlay, lower, ..Directory::new(current) };
+                    let made = Kind::Directory(made);
                     let node = self.insert(made, writable && host.is_none(), 0, now);
                     if let Some(host) = host {
                         self.hosts.nodes.insert(host, node);
@@ -376,7 +409,7 @@ impl Tree {
         self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)
     }
 
-    fn insert(&mut self, kind: Kind, writable: bool, held: u64, now: u64) -> NodeId {
+    pub(super) fn insert(&mut self, kind: Kind, writable: bool, held: u64, now: u64) -> NodeId {
         let inode = self.next_inode;
         self.next_inode = inode.saturating_add(1);
         let node = Node {
@@ -391,6 +424,8 @@ impl Tree {
             opens: 0,
             held,
             written: false,
+            mount: false,
+            counted: false,
         };
         match self.free.pop() {
             Some(index) => {
@@ -416,9 +451,16 @@ impl Tree {
         }
     }
 
-    /// Counts a descriptor.
+    /// Counts a descriptor. What lies on the host below an overlay is opened there.
+    ///
+    /// # Errors
+    /// Those of opening it.
     pub(crate) fn open(&mut self, id: NodeId) -> Result<(), Errno> {
-        let node = self.node_mut(id)?;
+        let Self { nodes, hosts, .. } = self;
+        let node = nodes.get_mut(id.0).and_then(Option::as_mut).ok_or(Errno::Badf)?;
+        if let Kind::File(Content::Lower(lower)) = &mut node.kind {
+            lower.open(hosts)?;
+        }
         node.opens = node.opens.saturating_add(1);
         Ok(())
     }
@@ -427,6 +469,9 @@ impl Tree {
     pub(crate) fn close(&mut self, id: NodeId) {
         if let Ok(node) = self.node_mut(id) {
             node.opens = node.opens.saturating_sub(1);
+            if let (0, Kind::File(Content::Lower(lower))) = (node.opens, &mut node.kind) {
+                lower.close();
+            }
         }
         self.sweep(id);
     }
@@ -436,7 +481,7 @@ impl Tree {
     }
 
     /// Gives a node a name, whose costs have been taken if `charged`.
-    fn attach(&mut self, directory: NodeId, name: &str, node: NodeId, charged: bool) -> Result<(), Errno> {
+    pub(super) fn attach(&mut self, directory: NodeId, name: &str, node: NodeId, charged: bool) -> Result<(), Errno> {
         self.node_mut(directory)?.directory_mut()?.entries.insert(name.into(), Entry { node, charged });
         let node = self.node_mut(node)?;
         node.links = node.links.saturating_add(1);
@@ -453,6 +498,7 @@ impl Tree {
             self.ledger.give_name();
         }
         let node = self.node_mut(entry.node)?;
+        let counted = !entry.charged && std::mem::take(&mut node.counted);
         node.links = node.links.saturating_sub(1);
         node.changed = now;
         if node.links == 0
@@ -460,6 +506,9 @@ impl Tree {
         {
             // The directory above may go too while this one is still open.
             gone.parent = entry.node;
+        }
+        if counted {
+            self.ledger.give_name();
         }
         self.touch(directory, now);
         self.sweep(entry.node);
@@ -498,9 +547,11 @@ impl Tree {
     /// # Errors
     /// [`Errno::Busy`].
     fn check_no_grant(&self, id: NodeId) -> Result<(), Errno> {
-        match &self.node(id)?.kind {
+        let node = self.node(id)?;
+        match &node.kind {
+            _ if node.mount => Err(Errno::Busy),
             Kind::Directory(Directory { host: Some(_), .. }) | Kind::Granted(_) => Err(Errno::Busy),
-            Kind::Directory(_) | Kind::File(_) | Kind::Device(_) | Kind::Link(_) => Ok(()),
+            Kind::Directory(_) | Kind::File(_) | Kind::Device(_) | Kind::Link(_) | Kind::Foreign => Ok(()),
         }
     }
 
@@ -552,7 +603,8 @@ impl Tree {
         if self.depth(place.parent)? >= MAX_DEPTH {
             return Err(Errno::Nametoolong);
         }
-        self.create(place, Kind::Directory(Directory::new(place.parent)), 0, now)
+        let overlay = self.node(place.parent)?.directory()?.overlay;
+        self.create(place, Kind::Directory(Directory { overlay, ..Directory::new(place.parent) }), 0, now)
     }
 
     /// Makes a symbolic link.
@@ -563,6 +615,8 @@ impl Tree {
         if place.slash && place.node.is_none() {
             return Err(Errno::Noent);
         }
+        self.check_free(place)?;
+        self.check_link(place.parent, target)?;
         let bytes = u64::try_from(target.len()).unwrap_or(u64::MAX);
         self.create(place, Kind::Link(target.into()), bytes, now)
     }
@@ -571,18 +625,24 @@ impl Tree {
     ///
     /// # Errors
     /// [`Errno::Perm`] for a directory, [`Errno::Rofs`] for a node of the host, else as for a new file.
-    pub(crate) fn link(&mut self, node: NodeId, place: &Place, now: u64) -> Result<(), Errno> {
+    pub(crate) fn link(&mut self, from: &Place, place: &Place, now: u64) -> Result<(), Fault> {
+        let node = from.existing()?;
         if place.slash && place.node.is_none() {
-            return Err(Errno::Noent);
+            return Err(Errno::Noent.into());
         }
         self.check_free(place)?;
         let source = self.node(node)?;
         if source.is_directory() {
-            return Err(Errno::Perm);
+            return Err(Errno::Perm.into());
         }
         if !source.writable {
-            return Err(Errno::Rofs);
+            return Err(Errno::Rofs.into());
         }
+        if source.mount {
+            return Err(Errno::Xdev.into());
+        }
+        self.check_stays(node, from, place)?;
+        self.copy_up(node)?;
         self.charge_name(&place.name)?;
         self.attach(place.parent, &place.name, node, true)?;
         self.node_mut(node)?.changed = now;
@@ -599,6 +659,9 @@ impl Tree {
             return Err(Errno::Isdir);
         }
         self.check_changeable(place.parent)?;
+        if self.node(place.existing()?)?.mount {
+            return Err(Errno::Busy);
+        }
         self.detach(place.parent, &place.name, now)
     }
 
@@ -608,14 +671,13 @@ impl Tree {
     /// [`Errno::Notdir`], [`Errno::Notempty`], [`Errno::Noent`], [`Errno::Rofs`], [`Errno::Inval`] for a path that
     /// ends in `.` or `..`.
     pub(crate) fn remove_directory(&mut self, place: &Place, now: u64) -> Result<(), Errno> {
-        let node = self.node(place.existing()?)?;
-        let empty = node.directory()?.entries.is_empty();
+        self.node(place.existing()?)?.directory()?;
         if place.name.is_empty() {
             return Err(Errno::Inval);
         }
         self.check_changeable(place.parent)?;
         self.check_no_grant(place.existing()?)?;
-        if !empty {
+        if !self.is_empty(place.existing()?)? {
             return Err(Errno::Notempty);
         }
         self.detach(place.parent, &place.name, now)
@@ -625,10 +687,10 @@ impl Tree {
     ///
     /// # Errors
     /// Those of `rename(2)`.
-    pub(crate) fn rename(&mut self, from: &Place, to: &Place, now: u64) -> Result<(), Errno> {
+    pub(crate) fn rename(&mut self, from: &Place, to: &Place, now: u64) -> Result<(), Fault> {
         let moved = from.existing()?;
         if from.name.is_empty() || to.name.is_empty() {
-            return Err(Errno::Busy);
+            return Err(Errno::Busy.into());
         }
         self.check_changeable(from.parent)?;
         self.check_changeable(to.parent)?;
@@ -638,7 +700,7 @@ impl Tree {
         }
         let is_directory = self.node(moved)?.is_directory();
         if !is_directory && (from.slash || to.slash) {
-            return Err(Errno::Notdir);
+            return Err(Errno::Notdir.into());
         }
         if let Some(target) = to.node {
             if target == moved {
@@ -646,37 +708,38 @@ impl Tree {
             }
             // One above the other is refused before their kinds are compared, as Linux does it.
             if is_directory && self.is_within(to.parent, moved)? {
-                return Err(Errno::Inval);
+                return Err(Errno::Inval.into());
             }
             if self.node(target)?.is_directory() && self.is_within(from.parent, target)? {
-                return Err(Errno::Notempty);
+                return Err(Errno::Notempty.into());
             }
+            let empty = !self.node(target)?.is_directory() || self.is_empty(target)?;
             match &self.node(target)?.kind {
-                Kind::Directory(_) if !is_directory => return Err(Errno::Isdir),
-                Kind::Directory(directory) if !directory.entries.is_empty() => return Err(Errno::Notempty),
+                Kind::Directory(_) if !is_directory => return Err(Errno::Isdir.into()),
+                Kind::Directory(_) if !empty => return Err(Errno::Notempty.into()),
                 Kind::Directory(_) => {}
-                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) if is_directory => {
-                    return Err(Errno::Notdir);
-                }
-                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => {}
+                _ if is_directory => return Err(Errno::Notdir.into()),
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => {}
             }
         }
         if is_directory {
             if self.is_within(to.parent, moved)? {
-                return Err(Errno::Inval);
+                return Err(Errno::Inval.into());
             }
             let height = self.height(moved)?;
             if self.depth(to.parent)?.saturating_add(height) > MAX_DEPTH {
-                return Err(Errno::Nametoolong);
+                return Err(Errno::Nametoolong.into());
             }
         }
+        self.check_stays(moved, from, to)?;
+        self.copy_up(moved)?;
         // The name in the way is removed first, so that replacing works at the quota. Only the difference in the
         // length of the names can then be refused, and it is checked before anything changes.
         let letters = |name: &str| u64::try_from(name.len()).unwrap_or(u64::MAX);
         let source_charged = self.entry(from.parent, &from.name)?.is_some_and(|entry| entry.charged);
         let given_back = if source_charged { letters(&from.name).saturating_add(ENTRY_BYTES) } else { 0 };
         if name_bytes(&to.name).saturating_sub(given_back) > self.ledger.room() {
-            return Err(Errno::Nospc);
+            return Err(Errno::Nospc.into());
         }
         if to.node.is_some() {
             self.detach(to.parent, &to.name, now)?;
@@ -805,13 +868,20 @@ impl Tree {
                             current = Spot::Node(node);
                             continue;
                         }
+                        Kind::Granted(grant) if last && !slash && self.hosts.overlay(*grant).is_some() => {
+                            let grant = *grant;
+                            self.take_in_file(node, grant)?;
+                            return place();
+                        }
                         Kind::Granted(grant) if last && !slash => {
                             let at = HostPath::root(*grant);
                             let found = self.hosts.look(&at, &mut self.ledger)?;
                             return Ok(Where::Host(HostPlace { at, named: true, found, slash }));
                         }
-                        Kind::File(_) | Kind::Device(_) if last && !slash => return place(),
-                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) => return Err(Errno::Notdir),
+                        Kind::File(_) | Kind::Device(_) | Kind::Foreign if last && !slash => return place(),
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Foreign => {
+                            return Err(Errno::Notdir);
+                        }
                         Kind::Link(_) if last && !slash && !follow => return place(),
                         Kind::Link(target) => target.clone(),
                     }
@@ -855,10 +925,17 @@ impl Tree {
                 let parent = *parent;
                 self.fill_devices(parent)?;
                 let directory = self.node(parent)?.directory()?;
-                match (directory.entries.get(name), &directory.host) {
-                    (Some(entry), _) => return Ok(Found::Node { parent, node: entry.node, name }),
-                    (None, None) => return Ok(Found::Nothing(Spot::Node(parent))),
-                    (None, Some(host)) => host.join(name)?,
+                match (directory.entries.get(name), &directory.host, &directory.lower) {
+                    (Some(entry), ..) => return Ok(Found::Node { parent, node: entry.node, name }),
+                    (None, _, Some(lower)) => {
+                        let at = lower.join(name)?;
+                        return Ok(match self.take_in(parent, name, at)? {
+                            Some(node) => Found::Node { parent, node, name },
+                            None => Found::Nothing(Spot::Node(parent)),
+                        });
+                    }
+                    (None, None, None) => return Ok(Found::Nothing(Spot::Node(parent))),
+                    (None, Some(host), None) => host.join(name)?,
                 }
             }
             Spot::Host(at) => at.join(name)?,
@@ -894,14 +971,15 @@ impl Tree {
         if let Spot::Node(node) = spot {
             self.fill_devices(*node)?;
             let directory = self.node(*node)?.directory()?;
-            if *node == HOME && directory.entries.len() <= 1 && directory.host.is_none() {
+            if *node == HOME && directory.entries.len() <= 1 && directory.host.is_none() && directory.lower.is_none() {
                 return Err(Errno::Acces.into());
             }
         }
         let (inode, above, host) = match spot {
             Spot::Node(id) => {
                 let directory = self.node(*id)?.directory()?;
-                (self.node(*id)?.inode, Spot::Node(directory.parent), directory.host.clone())
+                let host = directory.host.clone().or_else(|| directory.lower.clone());
+                (self.node(*id)?.inode, Spot::Node(directory.parent), host)
             }
             Spot::Host(at) => (self.host_inode(at)?, self.above(spot)?, Some(at.clone())),
         };
@@ -931,9 +1009,13 @@ impl Tree {
             let node = self.node(entry.node)?;
             entries.push(Listed { name: name.clone(), inode: node.inode, filetype: node.filetype() });
         }
-        let of_host = on_host
-            .into_iter()
-            .filter(|(name, ..)| of_node.is_none_or(|directory| !directory.entries.contains_key(name)));
+        // Of an overlay, what was looked at once is among the nodes or was removed.
+        let lower = of_node.and_then(|directory| directory.lower.as_ref());
+        let hidden =
+            |name: &str| lower.is_some_and(|lower| lower.join(name).is_ok_and(|at| self.hosts.bases.contains_key(&at)));
+        let of_host = on_host.into_iter().filter(|(name, ..)| {
+            of_node.is_none_or(|directory| !directory.entries.contains_key(name)) && !hidden(name)
+        });
         let nodes = entries.len();
         entries.extend(of_host.map(|(name, inode, filetype)| Listed { name, inode, filetype }));
         if entries.len() > nodes
@@ -979,11 +1061,12 @@ impl Tree {
         }
         match &mut node.kind {
             Kind::File(Content::Owned(chunks)) => Ok((chunks, &mut self.ledger)),
-            Kind::File(Content::Shared(_))
+            Kind::File(Content::Shared(_) | Content::Lower(_))
             | Kind::Directory(_)
             | Kind::Device(_)
             | Kind::Granted(_)
-            | Kind::Link(_) => Err(Errno::Badf),
+            | Kind::Link(_)
+            | Kind::Foreign => Err(Errno::Badf),
         }
     }
 
@@ -1046,6 +1129,9 @@ impl Tree {
         if let Kind::Device(_) = self.node(id)?.kind {
             return Err(Errno::Inval);
         }
+        if size == 0 {
+            self.drop_lower(id)?;
+        }
         let (chunks, ledger) = self.owned(id)?;
         ledger.check_size(size)?;
         chunks.resize(size, ledger);
@@ -1068,6 +1154,9 @@ impl Tree {
         let node = self.node_mut(id)?;
         if !node.writable {
             return Err(Errno::Rofs);
+        }
+        if matches!(node.kind, Kind::Foreign) {
+            return Err(Errno::Notsup);
         }
         node.accessed = accessed.unwrap_or(node.accessed);
         node.modified = modified.unwrap_or(node.modified);
@@ -1092,12 +1181,48 @@ impl Tree {
                         let bytes = shared.entry(entry.node).or_insert_with(|| bytes.to_vec().into());
                         files.push((path, bytes.clone()));
                     }
-                    Ok(Kind::Device(_) | Kind::Granted(_) | Kind::Link(_)) | Err(_) => {}
+                    Ok(
+                        Kind::File(Content::Lower(_))
+                        | Kind::Device(_)
+                        | Kind::Granted(_)
+                        | Kind::Link(_)
+                        | Kind::Foreign,
+                    )
+                    | Err(_) => {}
                 }
             }
         }
         files.sort_by(|(left, _), (right, _)| left.cmp(right));
         files
+    }
+
+    /// All regular files of the script below a directory, by node, with their paths relative to it, sorted; links are not
+    /// followed.
+    pub(crate) fn written_below(&self, directory: NodeId) -> Vec<(String, NodeId)> {
+        let mut files = Vec::new();
+        let mut left = vec![(String::new(), directory)];
+        while let Some((prefix, id)) = left.pop() {
+            let Ok(directory) = self.node(id).and_then(Node::directory) else { continue };
+            for (name, entry) in &directory.entries {
+                let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
+                match self.node(entry.node).map(|node| &node.kind) {
+                    Ok(Kind::Directory(_)) => left.push((path, entry.node)),
+                    Ok(Kind::File(Content::Owned(_))) => files.push((path, entry.node)),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        files.sort_by(|(left, _), (right, _)| left.cmp(right));
+        files
+    }
+
+    /// The bytes of a file of the script: a copy, or the bytes themselves where nothing will ask for them any more.
+    pub(crate) fn bytes_of(&mut self, id: NodeId, take: bool) -> Chunks {
+        match self.node_mut(id).map(|node| &mut node.kind) {
+            Ok(Kind::File(Content::Owned(chunks))) if take => std::mem::take(chunks),
+            Ok(Kind::File(Content::Owned(chunks))) => chunks.clone(),
+            _ => Chunks::default(),
+        }
     }
 }
 
@@ -1141,11 +1266,11 @@ impl Tree {
                 Kind::Directory(directory) => directory.entries.iter().find_map(|(name, entry)| {
                     let empty = match &self.node(entry.node).ok()?.kind {
                         Kind::Directory(below) => below.entries.is_empty(),
-                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => true,
+                        Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => true,
                     };
                     (entry.charged && empty).then(|| (NodeId(index), name.clone()))
                 }),
-                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) => None,
+                Kind::File(_) | Kind::Device(_) | Kind::Granted(_) | Kind::Link(_) | Kind::Foreign => None,
             });
             match found {
                 Some((directory, name)) => assert!(self.detach(directory, &name, 0).is_ok()),
@@ -1257,7 +1382,7 @@ fn check_name(name: &str) -> Result<(), Errno> {
 }
 
 /// What a name takes of the memory quota.
-fn name_bytes(name: &str) -> u64 {
+pub(super) fn name_bytes(name: &str) -> u64 {
     u64::try_from(name.len()).unwrap_or(u64::MAX).saturating_add(ENTRY_BYTES)
 }
 

@@ -10,6 +10,7 @@ use cap_std::fs::Dir;
 
 use super::super::host::{HostGrant, HostRoot};
 use super::*;
+use crate::grant::Access;
 
 const XDEV: u16 = 75;
 const OVERFLOW: u16 = 61;
@@ -37,12 +38,17 @@ impl Ground {
 
     fn dir_grant(&self, host: &str, guest: &str, writable: bool) -> HostGrant {
         let file = ok(File::open(self.path(host)));
-        HostGrant { guest: guest.into(), writable, root: HostRoot::Directory(Dir::from_std_file(file)) }
+        HostGrant {
+            guest: guest.into(),
+            access: access(writable),
+            root: HostRoot::Directory(Dir::from_std_file(file)),
+            place: None,
+        }
     }
 
     fn file_grant(&self, host: &str, guest: &str, writable: bool) -> HostGrant {
         let file = ok(fs::OpenOptions::new().read(true).write(writable).open(self.path(host)));
-        HostGrant { guest: guest.into(), writable, root: HostRoot::File(file) }
+        HostGrant { guest: guest.into(), access: access(writable), root: HostRoot::File(file), place: None }
     }
 
     fn guest(&self, writable: bool) -> Guest {
@@ -59,6 +65,10 @@ impl Ground {
         assert_eq!(ok(fs::read_dir(self.path("outside"))).count(), 2);
         assert_eq!(ok(fs::read_dir(self.path("outside/deep"))).count(), 0);
     }
+}
+
+fn access(writable: bool) -> Access {
+    if writable { Access::Write } else { Access::Read }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -295,7 +305,8 @@ fn only_files_and_directories_are_opened() {
     }
     // The kernel's memory of this process, in a grant that was opened without asking what it is.
     let proc = HostRoot::Directory(Dir::from_std_file(ok(File::open("/proc/self"))));
-    let mut bare = Ground::guest_with(vec![HostGrant { guest: "/p".into(), writable: true, root: proc }]);
+    let mut bare =
+        Ground::guest_with(vec![HostGrant { guest: "/p".into(), access: Access::Write, root: proc, place: None }]);
     for name in ["p/mem", "p/environ", "p/task/../mem"] {
         assert_eq!(bare.open(name, 0, READ), Err(PERM), "{name}");
     }

@@ -125,7 +125,7 @@ fn random_calls_neither_panic_nor_pass_a_quota() {
                 Ok(()) => *successes.entry(function).or_insert(0) += 1,
                 Err(Fault::Errno(_) | Fault::Stop(Stop::Exit(_) | Stop::Output)) => {}
                 // Sleeps are not limited here.
-                Err(Fault::Stop(stop)) => assert_eq!(stop, Stop::WaitsForever),
+                Err(fault) => assert_eq!(fault, Stop::WaitsForever.into()),
             }
             // The root and the streams come back, or soon nothing would work.
             let root = world.descriptors.get(3).map(|root| (root.target, root.base, root.inheriting));
@@ -343,7 +343,7 @@ fn random_calls_stay_in_a_grant() {
         ok(symlink(&outside, inside.join("b")));
         let root = HostRoot::Directory(Dir::from_std_file(ok(File::open(&inside))));
         let quotas = Quotas { output: 1 << 30, bytes_written: 200_000, files: 20, descriptors: 12, memory: 60_000 };
-        let grants = vec![HostGrant { guest: "/tmp".into(), writable: true, root }];
+        let grants = vec![HostGrant { guest: "/tmp".into(), access: crate::Access::Write, root, place: None }];
         let mut world = ok(World::new(WorldConfig { quotas, grants, ..config() }));
         world.set_linear_bytes(SMALL as u64);
         let mut dice = Dice(0xd1ce ^ round);
