@@ -7,7 +7,7 @@
 /// | 0–119 | the script's own; larger and negative ones become 119, the real one is in the JSON | 0 yes, 1 the answer is no |
 /// | 123 | the guest broke down | |
 /// | 124 | stopped by a limit | |
-/// | 125 | we could not do it: usage, configuration, internal | the same |
+/// | 125 | we could not do it: usage, configuration, internal; or the script ended with 0, and something of `--out` or `--apply` was refused | the same |
 /// | 126 | denied by policy | |
 /// | 127 | no such runtime, fence or language | the same |
 /// | 130, 143 | canceled by SIGINT, SIGTERM | killed by the signal itself |

@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod artifacts;
 mod commands;
 mod errors;
 mod escape;
 mod exit_code;
 mod grants;
 mod output;
+mod overlay;
 mod recorder;
 mod script;
 mod signals;

@@ -4,18 +4,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use capibara::{
-    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
-    Status, Stdin, Verdict, script_modules,
+    CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, OutFolder, Outcome,
+    Policy, Script, Status, Stdin, Verdict, script_modules,
 };
 use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
+use crate::artifacts::Artifacts;
 use crate::commands::dry_run;
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
@@ -25,6 +26,7 @@ use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
 use crate::output::{self, Format, lost};
+use crate::overlay::Overlay;
 use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
 use crate::signals::{Signal, Watch};
@@ -62,7 +64,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true, value_parser = super::policy::parser())]
     pub(crate) policy: Policy,
 
-    /// Stop after so many instructions, for example 500M
+    /// Stop after so many instructions, such as 500M
     ///
     /// A plain count, or one with K, M, G or T for thousands, millions and so on. The same script with the same input
     /// stops at the same instruction every time. Default: by policy, 1T in moderate. Example: `--fuel 20M`
@@ -114,7 +116,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DECIMAL", value_parser = parse_seed, allow_hyphen_values = true, conflicts_with = "live")]
     pub(crate) seed: Option<u128>,
 
-    /// Use real clocks, real sleeps and system randomness
+    /// Real clocks, real sleeps and system randomness
     ///
     /// The fastest way to run, and the right one for scripts that make keys. Such a run cannot be repeated and does not
     /// count fuel, so a policy's fuel limit does not apply. Default: off; strict refuses it.
@@ -134,6 +136,30 @@ pub(crate) struct RunArguments {
     /// What it writes counts against --max-disk. Default: none; strict refuses it. Example: `--write results:/results`
     #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
     pub(crate) write: Vec<Mount>,
+
+    /// Let it change one in memory only (repeatable)
+    ///
+    /// A file or folder. The script works on it as with --write, but this machine stays as it is: what is changed lies in memory, and counts against
+    /// --memory and --max-disk. After the run the differences are told; with --apply they are made. Default: none; strict
+    /// refuses it. Example: `--overlay src --apply`
+    #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
+    pub(crate) overlay: Vec<Mount>,
+
+    /// Make the changes below overlays come true
+    ///
+    /// When the script has ended with exit code 0; otherwise nothing is applied. Each file is replaced as a whole, and only where
+    /// this machine still has what the script saw: what was changed meanwhile is left as it is and told, and the exit
+    /// code is 125 then. Links are never followed. Default: off.
+    #[arg(long)]
+    pub(crate) apply: bool,
+
+    /// Keep what it leaves in /out in this folder
+    ///
+    /// Every regular file below /out is written there when the run has ended, however it ended. The folder is made if the one above it
+    /// is there; files of the same name are replaced, links are never followed and anything else is left alone and told.
+    /// If a file could not be written and the script succeeded, the exit code is 125. Example: `--out results`
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().try_map(folder), allow_hyphen_values = true)]
+    pub(crate) out: Option<PathBuf>,
 
     /// Give the script a variable (repeatable)
     ///
@@ -191,7 +217,8 @@ Exit codes:
   0-119     the script's own; others become 119, and are told
   123       the interpreter or program broke down
   124       stopped by a limit
-  125       could not be done: usage, configuration, internal
+  125       could not be done: usage, configuration, internal;
+            or the script succeeded, and --out or --apply did not
   126       denied by policy
   127       no such runtime or language
   130, 143  canceled by SIGINT, SIGTERM
@@ -230,6 +257,10 @@ impl RunArguments {
 fn parse_seed(text: &str) -> Result<u128, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| format!("`{text}` is not a whole number below 2^128"))
+}
+
+fn folder(text: OsString) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("an empty text names no folder".into()) } else { Ok(text.into()) }
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -272,18 +303,24 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     if format == &Format::Text {
         output::scan::warn(&Console::new(), &scan);
     }
-    match run_recorded(&run, &engine, job, language) {
-        Ok(ended) => {
+    let ran = folder_of(&run, &engine).and_then(|out| Ok((run_recorded(&run, &engine, job, language)?, out)));
+    match ran {
+        Ok((ended, out)) => {
             recorder.ended(&ended.outcome);
             // The process ends after this: giving back what the engine mapped would only take time.
             std::mem::forget(engine);
-            told(&run, ended, &bounds)
+            told(&run, ended, out.as_ref(), &bounds)
         }
         Err(failure) => {
             recorder.failed(&failure);
             Err(failure)
         }
     }
+}
+
+/// The folder of `--out`, open.
+fn folder_of(run: &RunArguments, engine: &Engine) -> Result<Option<OutFolder>, Failure> {
+    Ok(run.out.as_ref().map(|path| engine.out_folder(path)).transpose()?)
 }
 
 /// Makes the runtime ready and runs the job.
@@ -319,15 +356,25 @@ fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Lan
 }
 
 /// Says what there is to say of a run, and gives back how the process ends.
-fn told(run: &RunArguments, ended: Ended, bounds: &Bounds) -> Result<ExitCode, Failure> {
+fn told(run: &RunArguments, ended: Ended, out: Option<&OutFolder>, bounds: &Bounds) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
-    let code = ended.tell(&console, bounds)?;
+    let artifacts = Artifacts::keep(out, &ended.outcome);
+    let overlay = Overlay::settle(run.apply, &ended.outcome);
+    let code = overlay.code(artifacts.code(ended.tell(&console, bounds)?));
+    let text = run.format == Format::Text;
+    if code != ExitCode::OutputClosed {
+        overlay.tell(&console, &ended.outcome, run.apply, text);
+        artifacts.tell(&console, text);
+    }
     if run.stats {
         console.stats(&ended.outcome);
     }
     match run.format {
         Format::Text => Ok(code),
-        Format::Json => Ok(json::print(&RunReport::of(ended.outcome, !bounds.narrow), code)),
+        Format::Json => {
+            let report = RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
+            Ok(json::print(&report, code))
+        }
     }
 }
 
@@ -408,6 +455,14 @@ impl Bounds {
         })?;
         applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
         applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
+        applied.grant_overlays(run.overlay.iter().map(Mount::of_policy).collect())?;
+        if run.apply {
+            applied.check_apply()?;
+            if applied.grants.overlay.is_empty() {
+                return Err(Failure::new("usage", "`--apply` is given, and nothing is an overlay")
+                    .with_hint("say what the script may change, for example `--overlay src`"));
+            }
+        }
         applied.grant_env(run.env.iter().cloned())?;
         if run.live {
             applied.check_live()?;

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use capibara::{Captured, Divergence, LimitHit, Outcome, RuntimeId, Scan, Status, Trap, Usage};
+use capibara::{
+    Applied, Artifact, Captured, Change, Divergence, LimitHit, Outcome, Refusal, RuntimeId, Scan, Status, Trap, Usage,
+    Written,
+};
 use capibara_policies::FindingJson;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
@@ -45,7 +48,11 @@ pub(crate) struct RunReport {
     quotas_met: Vec<LimitReport>,
     scan: Option<RunScan>,
     divergence: Vec<DivergenceReport>,
-    artifacts: [(); 0],
+    artifacts: Vec<ArtifactReport>,
+    artifacts_left_out: Vec<String>,
+    out: Option<OutReport>,
+    changes: Vec<ChangeReport>,
+    applied: Option<AppliedReport>,
     job_sha256: Option<String>,
     epoch: Option<String>,
     seed: Option<String>,
@@ -85,6 +92,72 @@ struct DivergenceReport {
 impl From<Divergence> for DivergenceReport {
     fn from(divergence: Divergence) -> Self {
         Self { path: divergence.path, access: if divergence.write { "write" } else { "read" } }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ArtifactReport {
+    path: String,
+    bytes: u64,
+    sha256: String,
+    mime: &'static str,
+}
+
+impl From<Artifact> for ArtifactReport {
+    fn from(artifact: Artifact) -> Self {
+        let Artifact { path, bytes, sha256, mime, .. } = artifact;
+        Self { path, bytes: bytes.len(), sha256: sha256.to_string(), mime }
+    }
+}
+
+/// What came of `--out`.
+#[derive(Debug, Serialize)]
+struct OutReport {
+    files: u64,
+    bytes: u64,
+    refused: Vec<RefusalReport>,
+}
+
+/// One change below an overlay.
+#[derive(Debug, Serialize)]
+struct ChangeReport {
+    path: String,
+    kind: &'static str,
+    r#type: &'static str,
+    bytes: u64,
+    sha256: Option<String>,
+    target: Option<String>,
+}
+
+impl From<&Change> for ChangeReport {
+    fn from(change: &Change) -> Self {
+        Self {
+            path: change.path.clone(),
+            kind: change.kind.name(),
+            r#type: change.what.name(),
+            bytes: change.bytes,
+            sha256: change.sha256.map(|sha256| sha256.to_string()),
+            target: change.target.clone(),
+        }
+    }
+}
+
+/// What came of `--apply`.
+#[derive(Debug, Serialize)]
+struct AppliedReport {
+    changes: u64,
+    refused: Vec<RefusalReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusalReport {
+    path: String,
+    reason: String,
+}
+
+impl From<Refusal> for RefusalReport {
+    fn from(refusal: Refusal) -> Self {
+        Self { path: refusal.path, reason: refusal.reason.to_string() }
     }
 }
 
@@ -140,6 +213,9 @@ impl RunReport {
             usage: Some(outcome.usage.into()),
             divergence: outcome.divergence.into_iter().map(Into::into).collect(),
             quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
+            artifacts: outcome.artifacts.into_iter().map(Into::into).collect(),
+            artifacts_left_out: outcome.artifacts_left_out,
+            changes: outcome.changes.iter().map(Into::into).collect(),
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
@@ -175,6 +251,20 @@ impl RunReport {
         report
     }
 
+    /// Adds what came of `--out` and `--apply`.
+    pub(crate) fn with_files(mut self, written: Option<Written>, applied: Option<Applied>) -> Self {
+        self.applied = applied.map(|Applied { applied, refused, .. }| AppliedReport {
+            changes: applied,
+            refused: refused.into_iter().map(Into::into).collect(),
+        });
+        self.out = written.map(|Written { files, bytes, refused, .. }| OutReport {
+            files,
+            bytes,
+            refused: refused.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
     /// The report of a run that did not take place.
     pub(crate) fn failed(failure: &Failure, live: bool) -> Self {
         let status = if failure.exit == ExitCode::Denied { "denied" } else { "error" };
@@ -199,7 +289,11 @@ impl RunReport {
             quotas_met: Vec::new(),
             scan: None,
             divergence: Vec::new(),
-            artifacts: [],
+            artifacts: Vec::new(),
+            artifacts_left_out: Vec::new(),
+            out: None,
+            changes: Vec::new(),
+            applied: None,
             job_sha256: None,
             epoch: None,
             seed: None,
@@ -352,6 +446,43 @@ mod tests {
                 trap: Some(Trap { kind: "unreachable", message: "the interpreter gave up".into() }.into()),
                 ..completed()
             },
+            RunReport {
+                artifacts: vec![ArtifactReport {
+                    path: "a/b.csv".into(),
+                    bytes: 3,
+                    sha256: "00".repeat(32),
+                    mime: "text/csv",
+                }],
+                artifacts_left_out: vec!["big".into()],
+                out: Some(OutReport {
+                    files: 0,
+                    bytes: 0,
+                    refused: vec![RefusalReport { path: "a/b.csv".into(), reason: "a directory is in the way".into() }],
+                }),
+                changes: vec![
+                    ChangeReport {
+                        path: "/src/a".into(),
+                        kind: "changed",
+                        r#type: "file",
+                        bytes: 3,
+                        sha256: Some("00".repeat(32)),
+                        target: None,
+                    },
+                    ChangeReport {
+                        path: "/src/b".into(),
+                        kind: "added",
+                        r#type: "link",
+                        bytes: 0,
+                        sha256: None,
+                        target: Some("a".into()),
+                    },
+                ],
+                applied: Some(AppliedReport {
+                    changes: 1,
+                    refused: vec![RefusalReport { path: "/src/a".into(), reason: "it was changed".into() }],
+                }),
+                ..completed()
+            },
             RunReport { status: "canceled", exit_code: None, determined: Some(false), ..completed() },
             RunReport { live: true, seed: None, usage: Some(Usage::default().into()), ..completed() },
             RunReport::failed(&failure, false),
@@ -368,7 +499,7 @@ mod tests {
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
-                r#""scan":null,"divergence":[],"artifacts":[],"#,
+                r#""scan":null,"divergence":[],"artifacts":[],"artifacts_left_out":[],"out":null,"changes":[],"applied":null,"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,
@@ -386,12 +517,12 @@ mod tests {
         assert_eq!(values[1].get("stdout"), None);
         assert_eq!(values[2]["limit"], json!({"kind": "wall_time", "allowed": 1000, "used": 1002}));
         assert_eq!(values[4]["trap"], json!({"kind": "unreachable", "message": "the interpreter gave up"}));
-        assert_eq!(values[6]["usage"]["fuel"], Value::Null);
+        assert_eq!(values[7]["usage"]["fuel"], Value::Null);
         assert_eq!(
-            values[7]["error"],
+            values[8]["error"],
             json!({"code": "script-not-found", "message": "there is no file `x.py`", "hint": "check the path"})
         );
-        assert_eq!(values[8]["status"], "denied");
+        assert_eq!(values[9]["status"], "denied");
     }
 
     #[test]
