@@ -68,6 +68,13 @@ pub(crate) fn measure() -> Result<()> {
     );
     row("writing and reading 16 MiB, ratio to python3 on tmpfs", bulk / native_bulk, "x", 1.5);
     row("10,000 small files, ratio to python3 on tmpfs", many / native_many, "x", 2.0);
+    let [ours, native] = granted()?;
+    println!(
+        "a granted file of 1 MiB: {:.3} ms, native {:.3} (least of {FILE_ROUNDS} rounds)",
+        ours * 1e3,
+        native * 1e3
+    );
+    row("reading a granted file of 1 MiB, ratio to python3", ours / native, "x", 2.0);
     row("one write to standard output, host's time", print()?, "us", 0.5);
     if missed > 0 {
         bail!("{missed} bars missed");
@@ -255,6 +262,38 @@ fn files() -> Result<([f64; 2], [f64; 2])> {
         Ok((least(ours, ours_now), least(native, native_now)))
     });
     std::fs::remove_dir_all(&folder).context("failed to remove the folder on tmpfs")?;
+    both
+}
+
+/// Time of reading a file of 1 MiB whole, the least of many times; and once more the same, to have two numbers.
+const READS: &str = r#"
+import sys, time
+def least(mode, rounds=300):
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        with open(sys.argv[1], mode) as file:
+            size = len(file.read())
+        times.append(time.perf_counter() - start)
+        assert size == 1 << 20
+    return min(times)
+print(least("rb"), least("rb"))
+"#;
+
+/// Seconds for reading a file of the host, ours by grant and native, the least of some interleaved rounds.
+fn granted() -> Result<[f64; 2]> {
+    let python = pythons().into_iter().next_back().context("a python3 to compare with")?;
+    let file = std::path::Path::new("/dev/shm").join(format!("capibara-bars-{}.bin", std::process::id()));
+    std::fs::write(&file, vec![b'x'; 1 << 20]).context("failed to write a file on tmpfs")?;
+    let grant = format!("{}:/granted", file.display());
+    let both = (0..FILE_ROUNDS).try_fold([f64::MAX; 2], |[ours, native], _| {
+        let mut command = Command::new(binary("capibara"));
+        command.args(["run", "--policy", "permissive", "--live", "--read", &grant, "-c", READS, "/granted"]);
+        let [first, second] = two_times(&mut command)?;
+        let [native_first, native_second] = two_times(Command::new(&python).args(["-c", READS]).arg(&file))?;
+        Ok([ours.min(first).min(second), native.min(native_first).min(native_second)])
+    });
+    std::fs::remove_file(&file).context("failed to remove the file on tmpfs")?;
     both
 }
 
