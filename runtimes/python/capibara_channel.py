@@ -8,6 +8,9 @@ from _capibara_boot import host_call, host_read, host_wait
 _waiting = sandbox_events.host_answers  # what to do with the answer of a call, by the call's number
 _arrived = {}  # answers nobody has asked for yet, by the call's number
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+_decode = json.JSONDecoder().decode
+
 _REFUSED = {
     -1: "the message is larger than the host takes",
     -2: "too many calls are waiting for their answers",
@@ -18,7 +21,7 @@ _REFUSED = {
 
 def send(message):
     """Sends a message; returns the number of the call."""
-    number = host_call(json.dumps(message, allow_nan=False).encode())
+    number = host_call(_encode(message).encode())
     if number < 0:
         raise RuntimeError(_REFUSED.get(number, "the message was refused"))
     return number
@@ -30,7 +33,7 @@ def receive(timeout=None):
     number = host_wait(milliseconds)
     if number <= 0:
         return False
-    answer = json.loads(host_read(number))
+    answer = _decode(host_read(number).decode())
     take = _waiting.pop(number, None)
     if take is None:
         _arrived[number] = answer
