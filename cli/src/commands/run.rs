@@ -12,9 +12,9 @@ use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, Outcome, Policy, Script,
     Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
-use clap::Args;
+use capibara_policies::{Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{ArgAction, Args};
 
 use crate::commands::dry_run;
 use crate::errors::Failure;
@@ -27,6 +27,7 @@ use crate::output::text::{self, Console};
 use crate::output::{self, Format, lost};
 use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
+use crate::settings::{Key, Origin, Settings, parse_switch};
 use crate::signals::{Signal, Watch};
 
 /// Run a script
@@ -58,9 +59,10 @@ pub(crate) struct RunArguments {
     ///
     /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
-    /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
-    #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true, value_parser = super::policy::parser())]
-    pub(crate) policy: Policy,
+    /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Another default, for this and for
+    /// limits and format, is set by variables or a file: see `capibara config`. Example: `--policy strict`
+    #[arg(long, value_name = "POLICY", value_parser = super::policy::parser())]
+    pub(crate) policy: Option<Policy>,
 
     /// Stop after so many instructions, for example 500M
     ///
@@ -168,7 +170,17 @@ pub(crate) struct RunArguments {
     /// On a terminal, control characters other than newline, tab and colors are shown escaped, for example `\r` or
     /// `\x1b`, so that a script cannot set the clipboard or the title or paint over other lines. With --raw the terminal
     /// gets, and obeys, all of them. Files and pipes get every byte in any case.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_switch
+    )]
     pub(crate) raw: bool,
 
     /// Say what would be, and run nothing
@@ -182,7 +194,17 @@ pub(crate) struct RunArguments {
     /// Say what the run used
     ///
     /// Prints fuel, time, memory, output, files and calls on standard error after the run. In JSON they are always there.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_switch
+    )]
     pub(crate) stats: bool,
 }
 
@@ -240,9 +262,10 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the script and gives back how the process ends.
-pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, language, format, epoch, seed, .. } = &run;
-    let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
+pub(crate) fn execute(mut run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    let policy = &run.policy.take().map_or_else(|| settings.policy(), Ok)?;
+    let RunArguments { source, args, live, language, format, epoch, seed, .. } = &run;
+    let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run, settings)?);
     let narrow = !policy.overridable.allows(Setting::Language);
     let language = match script::language(&found, language.as_deref(), &policy.name, narrow) {
         Err(failure) if failure.exit == ExitCode::Denied && !run.dry_run => {
@@ -394,18 +417,33 @@ pub(crate) struct Bounds {
     /// Whether flags can only lower it.
     pub(crate) narrow: bool,
     pub(crate) limits: Limits,
+    /// Limits that no flag sets, and neither does the policy.
+    set: Vec<(Key, Origin)>,
 }
 
 impl Bounds {
-    fn new(policy: &Policy, run: &RunArguments) -> Result<Self, Failure> {
+    fn new(policy: &Policy, run: &RunArguments, settings: &Settings) -> Result<Self, Failure> {
         let mut applied = policy.clone();
-        applied.apply(&LimitsChange {
+        let flags = LimitsChange {
             fuel: run.fuel,
             wall_time: run.timeout,
             memory: run.memory,
             output: run.max_output,
             bytes_written: run.max_disk,
-        })?;
+        };
+        applied.apply(&flags)?;
+        let defaults = applied.apply_defaults(&settings.limits(&flags));
+        let set = [
+            (Key::Fuel, defaults.fuel.is_some()),
+            (Key::Timeout, defaults.wall_time.is_some()),
+            (Key::Memory, defaults.memory.is_some()),
+            (Key::MaxOutput, defaults.output.is_some()),
+            (Key::MaxDisk, defaults.bytes_written.is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .filter_map(|(key, _)| Some((key, settings.origin(key)?.clone())))
+        .collect();
         applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
         applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
         applied.grant_env(run.env.iter().cloned())?;
@@ -415,7 +453,17 @@ impl Bounds {
         }
         let (name, limits) = (applied.name.clone(), applied.limits.clone());
         let narrow = policy.overridable.is_none();
-        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits })
+        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits, set })
+    }
+
+    /// What to do about a limit that was met.
+    fn hint(&self, kind: LimitKind, allowed: u64) -> String {
+        let hint = text::limit_hint(kind, &self.policy, self.can_raise(kind, allowed));
+        let key = Key::of_limit(kind.name());
+        match self.set.iter().find(|(set, _)| Some(*set) == key) {
+            Some((_, origin)) => format!("{hint} (it is set by {origin})"),
+            None => hint,
+        }
     }
 
     /// Whether a flag can allow more than `allowed`.
@@ -468,8 +516,7 @@ impl Ended {
                 // A script that failed may have failed of it; one that succeeded knew what to do.
                 for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
-                    let raisable = bounds.can_raise(hit.kind, hit.allowed);
-                    console.hint(&text::limit_hint(hit.kind, &bounds.policy, raisable));
+                    console.hint(&bounds.hint(hit.kind, hit.allowed));
                 }
                 Ok(ExitCode::Script(*exit_code))
             }
@@ -480,7 +527,7 @@ impl Ended {
                     console.say("the output was cut at its limit");
                 }
                 console.say(&text::limit(hit, &self.outcome.usage));
-                console.hint(&text::limit_hint(hit.kind, &bounds.policy, bounds.can_raise(hit.kind, hit.allowed)));
+                console.hint(&bounds.hint(hit.kind, hit.allowed));
                 Ok(ExitCode::Limit)
             }
             Status::Trapped(trap) => {
