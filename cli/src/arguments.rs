@@ -15,6 +15,7 @@ use crate::commands::audit::AuditCommand;
 use crate::commands::config::ConfigCommand;
 use crate::commands::init::InitArguments;
 use crate::commands::policy::PolicyCommand;
+use crate::commands::repl::ReplArguments;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::commands::scan::ScanArguments;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     // Its help is that of the arguments.
     Run(Box<RunArguments>),
     // As above.
+    Repl(Box<ReplArguments>),
+    // As above.
     Scan(Box<ScanArguments>),
     /// List, show and check policies
     #[command(subcommand)]
@@ -65,7 +68,7 @@ impl Command {
     /// Whether it depends on what is set for all commands. Those that help to set it work with a broken file, too.
     pub(crate) fn reads_settings(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
+            Self::Run(_) | Self::Repl(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
             Self::Config(command) => command.reads_settings(),
             Self::Init(_) => false,
         }
@@ -455,14 +458,14 @@ mod tests {
             "x",
         ])
         .unwrap();
-        assert_eq!(run.policy.map(|policy| policy.name).as_deref(), Some("strict"));
-        assert_eq!(run.fuel, Some(20_000_000));
-        assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
-        assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
-        assert_eq!((run.max_disk, run.raw), (Some(3_000_000), true));
-        assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
-        assert_eq!(run.seed, Some(u128::MAX));
-        assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
+        assert_eq!(run.given.policy.map(|policy| policy.name).as_deref(), Some("strict"));
+        assert_eq!(run.given.fuel, Some(20_000_000));
+        assert_eq!(run.given.timeout, Some(std::time::Duration::from_secs(90)));
+        assert_eq!((run.given.memory, run.given.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!((run.given.max_disk, run.how.raw), (Some(3_000_000), true));
+        assert_eq!(run.given.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
+        assert_eq!(run.given.seed, Some(u128::MAX));
+        assert_eq!(run.given.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
         assert_eq!((run.format, run.stats, run.language.as_deref()), (Format::Json, true, Some("python")));
         assert_eq!(self::run(&["run", "x.py"]).unwrap().policy, None);
     }

@@ -296,11 +296,35 @@ impl Session {
     /// As there.
     pub async fn complete(&mut self, text: &str) -> Result<Vec<String>, EngineError> {
         const LONGEST: usize = 1000;
-        let quoted = text.chars().take(LONGEST).fold(String::new(), |quoted, c| match c {
-            c if c.is_ascii_alphanumeric() => quoted + c.encode_utf8(&mut [0; 4]),
-            c => quoted + &format!("\\U{:08x}", u32::from(c)),
-        });
+        let quoted = quoted(text, LONGEST);
         let code = format!("__import__('capibara._session', fromlist=['complete']).complete('{quoted}', {MOST_NAMES})");
+        let names = self.ask(code).await?.and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
+        let mut names = names.unwrap_or_default();
+        names.truncate(MOST_NAMES);
+        Ok(names)
+    }
+
+    /// Whether Python would wait for more lines if this was typed: an open bracket or string, or a block that no empty line
+    /// ends. What it does not understand it does not wait for.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn is_incomplete(&mut self, code: &str) -> Result<bool, EngineError> {
+        let code = IS_INCOMPLETE.replace("$CODE", &quoted(code, usize::MAX));
+        Ok(self.ask(code).await?.is_some_and(|text| text == "True"))
+    }
+
+    /// As [`is_incomplete`](Self::is_incomplete), on this thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_incomplete_blocking(&mut self, code: &str) -> Result<bool, EngineError> {
+        let engine = self.engine.clone();
+        engine.block_on(self.is_incomplete(code))
+    }
+
+    /// The value of code of ours, which is undone.
+    async fn ask(&mut self, code: String) -> Result<Option<String>, EngineError> {
         let mut job = self.job(code.clone());
         job.limits.wall_time = job.limits.wall_time.min(ASKED_TIME);
         job.limits.fuel = Some(job.limits.fuel.map_or(ASKED_FUEL, |fuel| fuel.min(ASKED_FUEL)));
@@ -317,10 +341,7 @@ impl Session {
         };
         let outcome = self.turns.run(turn, &self.config).await?;
         let outcome = outcome.ok_or(EngineError::SessionEnded { reason: LOST })?;
-        let names = outcome.value.and_then(|value| serde_json::from_str::<Vec<String>>(&value.text).ok());
-        let mut names = names.unwrap_or_default();
-        names.truncate(MOST_NAMES);
-        Ok(names)
+        Ok(outcome.value.map(|value| value.text))
     }
 
     /// A handle that stops the turn under way, which is undone. Between turns it does nothing.
@@ -351,6 +372,34 @@ impl Session {
     pub fn memory_bytes(&self) -> u64 {
         self.turns.memory_bytes()
     }
+}
+
+/// Asks Python's own rule, with `await` at the top level.
+const IS_INCOMPLETE: &str = "\
+def __capibara_is_incomplete(source):
+    import ast, codeop, warnings
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for symbol in 'single', 'exec':
+            try:
+                return compiler(source, '<input>', symbol) is None
+            except (SyntaxError, OverflowError, ValueError):
+                pass
+    return False
+__capibara_is_incomplete('$CODE')";
+
+/// The inside of a Python string of at most so many characters of the text.
+fn quoted(text: &str, most: usize) -> String {
+    text.chars().take(most).fold(String::new(), |mut quoted, c| {
+        if c.is_ascii_alphanumeric() {
+            quoted.push(c);
+        } else {
+            quoted += &format!("\\U{:08x}", u32::from(c));
+        }
+        quoted
+    })
 }
 
 /// Why a session ends whose memory could not be put back.
