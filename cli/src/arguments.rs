@@ -12,7 +12,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::audit::AuditCommand;
+use crate::commands::config::ConfigCommand;
+use crate::commands::init::InitArguments;
 use crate::commands::policy::PolicyCommand;
+use crate::commands::repl::ReplArguments;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::commands::scan::ScanArguments;
@@ -20,6 +23,7 @@ use crate::errors::Failure;
 use crate::exit_code::ExitCode;
 use crate::output::text::Console;
 use crate::output::{Format, json};
+use crate::settings::Settings;
 
 /// Runs scripts you did not write: real CPython inside WebAssembly, with nothing granted.
 #[derive(Debug, Parser)]
@@ -41,6 +45,8 @@ pub(crate) enum Command {
     // Its help is that of the arguments.
     Run(Box<RunArguments>),
     // As above.
+    Repl(Box<ReplArguments>),
+    // As above.
     Scan(Box<ScanArguments>),
     /// List, show and check policies
     #[command(subcommand)]
@@ -51,6 +57,22 @@ pub(crate) enum Command {
     /// Verify and list the log of what was run
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Show what is set for all commands, and where
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    // Its help is that of the arguments.
+    Init(InitArguments),
+}
+
+impl Command {
+    /// Whether it depends on what is set for all commands. Those that help to set it work with a broken file, too.
+    pub(crate) fn reads_settings(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Repl(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
+            Self::Config(command) => command.reads_settings(),
+            Self::Init(_) => false,
+        }
+    }
 }
 
 /// What came of reading the command line.
@@ -62,24 +84,51 @@ pub(crate) enum Parsed {
 }
 
 /// Reads the command line and answers what needs no command: help, version, usage errors.
-pub(crate) fn parse(args: &[OsString]) -> Parsed {
-    match read(args) {
+pub(crate) fn parse(args: &[OsString], settings: &Settings) -> Parsed {
+    match read(args, settings) {
         Ok(command) => Parsed::Command(command),
-        Err(error) => Parsed::Answered(answer(&error, wanted_format(args), is_run(args))),
+        Err(error) => {
+            let format = settings.format.as_ref().map(|set| set.value).unwrap_or_default();
+            Parsed::Answered(answer(&error, wanted_format(args, format), is_run(args)))
+        }
     }
 }
 
-fn read(args: &[OsString]) -> Result<Command, clap::Error> {
+/// The definition, with what is set elsewhere in place of what is built in.
+fn with_defaults(mut command: clap::Command, settings: &Settings) -> clap::Command {
+    let switch = |on: bool| if on { "true" } else { "false" };
+    let value = |id: &str| match id {
+        "format" => settings.format.as_ref().map(|set| set.value.name()),
+        "raw" => settings.raw.as_ref().map(|set| switch(set.value)),
+        "stats" => settings.stats.as_ref().map(|set| switch(set.value)),
+        _ => None,
+    };
+    let changed: Vec<(String, &'static str)> = command
+        .get_arguments()
+        .filter_map(|arg| Some((arg.get_id().to_string(), value(arg.get_id().as_str())?)))
+        .collect();
+    for (id, value) in changed {
+        command = command.mut_arg(id, |arg| arg.default_value(value));
+    }
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, |inner| with_defaults(inner, settings)))
+}
+
+fn read(args: &[OsString], settings: &Settings) -> Result<Command, clap::Error> {
     let (ours, scripts) = split(args);
     // `run` by itself, without making the definitions of all other commands. Whatever it does not take is looked at again.
     if let [_, _, words @ ..] = &ours[..]
         && is_run(args)
-        && let Ok(matches) = RunArguments::definition().no_binary_name(true).try_get_matches_from(words)
+        && let Ok(matches) =
+            with_defaults(RunArguments::definition(), settings).no_binary_name(true).try_get_matches_from(words)
         && let Ok(run) = RunArguments::from_arg_matches(&matches)
     {
         return Ok(Command::Run(Box::new(RunArguments { args: scripts.to_vec(), ..run })));
     }
-    let matches = CommandLine::command().try_get_matches_from(&ours).map_err(|error| advise(error, &ours))?;
+    let definition = with_defaults(CommandLine::command(), settings);
+    let matches = definition.try_get_matches_from(&ours).map_err(|error| advise(error, &ours))?;
     let mut command = CommandLine::from_arg_matches(&matches)?.command;
     if let Command::Run(run) = &mut command {
         run.args = scripts.to_vec();
@@ -188,15 +237,15 @@ fn tail_after_two(word: &OsStr) -> Option<OsString> {
 
 fn takes_next_word(command: &clap::Command, word: &OsStr) -> bool {
     let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else { return false };
-    command
-        .get_arguments()
-        .any(|arg| arg.get_long() == Some(name) && matches!(arg.get_action(), ArgAction::Set | ArgAction::Append))
+    let takes = |arg: &clap::Arg| {
+        matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set()
+    };
+    command.get_arguments().any(|arg| arg.get_long() == Some(name) && takes(arg))
 }
 
-/// The format a command line asks for, whether or not the rest of it can be read.
-pub(crate) fn wanted_format(args: &[OsString]) -> Format {
+/// The format a command line asks for, whether or not the rest of it can be read; `format` where it asks for none.
+pub(crate) fn wanted_format(args: &[OsString], mut format: Format) -> Format {
     let (ours, _) = split(args);
-    let mut format = Format::Text;
     for (i, word) in ours.iter().enumerate() {
         let value = match word.to_str() {
             Some("--") => break,
@@ -279,7 +328,7 @@ mod tests {
     }
 
     fn run(line: &[&str]) -> Result<RunArguments, clap::Error> {
-        match read(&words(line))? {
+        match read(&words(line), &Settings::default())? {
             Command::Run(run) => Ok(*run),
             _ => panic!("not `run`: {line:?}"),
         }
@@ -314,6 +363,8 @@ mod tests {
             (&["run", "--", "-weird.py", "--", "x"], Some("-weird.py"), None, None, &["--", "x"]),
             (&["run", "--live", "--", "--format", "x"], Some("--format"), None, None, &["x"]),
             (&["run", "--env", "A=1", "--env", "B=2", "x.py", "C=3"], Some("x.py"), None, None, &["C=3"]),
+            (&["run", "--stats", "x.py", "--raw"], Some("x.py"), None, None, &["--raw"]),
+            (&["run", "--stats=false", "--raw", "true"], Some("true"), None, None, &[]),
         ];
         for (line, script, code, module, args) in rows {
             let run = run(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
@@ -366,7 +417,8 @@ mod tests {
             (&["frobnicate"], "frobnicate"),
             (&["runtime", "instal", "python"], "install"),
         ] {
-            let error = read(&words(line)).err().unwrap_or_else(|| panic!("{line:?} was accepted"));
+            let error =
+                read(&words(line), &Settings::default()).err().unwrap_or_else(|| panic!("{line:?} was accepted"));
             assert!(error.use_stderr(), "{line:?}");
             let text = error.render().to_string();
             assert!(text.contains(part), "{line:?}: {text}");
@@ -406,16 +458,16 @@ mod tests {
             "x",
         ])
         .unwrap();
-        assert_eq!(run.policy.name, "strict");
-        assert_eq!(run.fuel, Some(20_000_000));
-        assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
-        assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
-        assert_eq!((run.max_disk, run.raw), (Some(3_000_000), true));
-        assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
-        assert_eq!(run.seed, Some(u128::MAX));
-        assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
+        assert_eq!(run.given.policy.map(|policy| policy.name).as_deref(), Some("strict"));
+        assert_eq!(run.given.fuel, Some(20_000_000));
+        assert_eq!(run.given.timeout, Some(std::time::Duration::from_secs(90)));
+        assert_eq!((run.given.memory, run.given.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!((run.given.max_disk, run.how.raw), (Some(3_000_000), true));
+        assert_eq!(run.given.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
+        assert_eq!(run.given.seed, Some(u128::MAX));
+        assert_eq!(run.given.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
         assert_eq!((run.format, run.stats, run.language.as_deref()), (Format::Json, true, Some("python")));
-        assert_eq!(self::run(&["run", "x.py"]).unwrap().policy.name, "moderate");
+        assert_eq!(self::run(&["run", "x.py"]).unwrap().policy, None);
     }
 
     #[test]
@@ -429,14 +481,33 @@ mod tests {
             (&["runtime", "list", "--nope", "--format", "json"], Format::Json),
             (&[], Format::Text),
         ] {
-            assert_eq!(wanted_format(&words(line)), format, "{line:?}");
+            assert_eq!(wanted_format(&words(line), Format::Text), format, "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_is_set_elsewhere_is_the_default() {
+        let origin = crate::settings::Origin::Default;
+        let set = Some(crate::settings::Set { value: true, origin: origin.clone() });
+        let format = Some(crate::settings::Set { value: Format::Json, origin });
+        let settings = Settings { raw: set.clone(), stats: set, format, ..Settings::default() };
+        let run = |line: &[&str]| match read(&words(line), &settings) {
+            Ok(Command::Run(run)) => (run.raw, run.stats, run.format),
+            other => panic!("{line:?}: {other:?}"),
+        };
+        assert_eq!(run(&["run", "x.py"]), (true, true, Format::Json));
+        assert_eq!(run(&["run", "--raw=false", "--stats=0", "--format", "text", "x.py"]), (false, false, Format::Text));
+        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.raw, run.stats)).unwrap(), (false, false));
+        assert!(matches!(
+            read(&words(&["audit", "list"]), &settings),
+            Ok(Command::Audit(audit)) if audit.format() == Format::Json
+        ));
     }
 
     #[test]
     fn usage_failures_keep_message_and_tip() {
         let failure = |line: &[&str]| {
-            let error = read(&words(line)).err().unwrap();
+            let error = read(&words(line), &Settings::default()).err().unwrap();
             usage_failure(&error, &error.render().to_string())
         };
         let typo = failure(&["run", "--timeot", "1s", "x.py"]);

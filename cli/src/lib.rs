@@ -19,7 +19,9 @@ mod output;
 mod overlay;
 mod recorder;
 mod script;
+mod settings;
 mod signals;
+mod tool_program;
 pub mod variables;
 
 use std::ffi::OsString;
@@ -30,6 +32,7 @@ pub use exit_code::ExitCode;
 use arguments::{Command, Parsed};
 use errors::Failure;
 use output::Format;
+use settings::Settings;
 
 /// Runs the command line `args` (the program's name first) and gives back the exit code of the process.
 ///
@@ -40,28 +43,40 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> i32 {
     let code = catch_unwind(AssertUnwindSafe(|| execute(&args))).unwrap_or_else(|_| {
         let failure = Failure::new("internal", "the program itself broke down; the lines above say where")
             .with_hint("this is a bug in capibara, please report it with these lines");
-        report(&failure, arguments::wanted_format(&args), arguments::is_run(&args).then_some(false))
+        let format = arguments::wanted_format(&args, Format::default());
+        report(&failure, format, arguments::is_run(&args).then_some(false))
     });
     i32::from(code.number())
 }
 
 fn execute(args: &[OsString]) -> ExitCode {
-    let command = match arguments::parse(args) {
+    let (settings, unusable) = match Settings::load() {
+        Ok(settings) => (settings, None),
+        Err(failure) => (Settings::default(), Some(failure)),
+    };
+    let command = match arguments::parse(args, &settings) {
         Parsed::Command(command) => command,
         Parsed::Answered(code) => return code,
     };
+    if let Some(failure) = unusable.filter(|_| command.reads_settings()) {
+        let format = arguments::wanted_format(args, settings::format_of_variable().unwrap_or_default());
+        return report(&failure, format, arguments::is_run(args).then_some(false));
+    }
     match command {
         Command::Run(run) => {
-            let (format, live) = (run.format, run.live);
-            commands::run::execute(*run).unwrap_or_else(|failure| report(&failure, format, Some(live)))
+            let (format, live) = (run.how.format, run.given.live);
+            commands::run::execute(*run, &settings).unwrap_or_else(|failure| report(&failure, format, Some(live)))
+        }
+        Command::Repl(repl) => {
+            commands::repl::execute(*repl, &settings).unwrap_or_else(|failure| report(&failure, Format::Text, None))
         }
         Command::Scan(scan) => {
             let format = if scan.format == commands::scan::ScanFormat::Text { Format::Text } else { Format::Json };
-            commands::scan::execute(&scan).unwrap_or_else(|failure| report(&failure, format, None))
+            commands::scan::execute(&scan, &settings).unwrap_or_else(|failure| report(&failure, format, None))
         }
         Command::Policy(command) => {
             let format = command.format();
-            commands::policy::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
+            commands::policy::execute(command, &settings).unwrap_or_else(|failure| report(&failure, format, None))
         }
         Command::Runtime(command) => {
             let format = command.format();
@@ -70,6 +85,14 @@ fn execute(args: &[OsString]) -> ExitCode {
         Command::Audit(command) => {
             let format = command.format();
             commands::audit::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Config(command) => {
+            let format = command.format(&settings);
+            commands::config::execute(&command, &settings).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Init(init) => {
+            let format = init.output.format;
+            commands::init::execute(&init).unwrap_or_else(|failure| report(&failure, format, None))
         }
     }
 }

@@ -6,7 +6,8 @@
 /// It is independent of every other setting, so another home never causes a build.
 pub const CAPIBARA_CACHE_DIR: &str = "CAPIBARA_CACHE_DIR";
 
-/// The folder of your configuration: policies of yours are `policies/NAME.yaml` in it. Read by the policies.
+/// The folder of your configuration: `config.yaml` in it sets what variables below set, and policies of yours are
+/// `policies/NAME.yaml` in it. Read by the policies.
 ///
 /// An absolute path; another is ignored, so that no policy is ever found in the working directory. Default: `capibara`
 /// below `XDG_CONFIG_HOME`, or `~/.config/capibara`.
@@ -19,3 +20,34 @@ pub const CAPIBARA_KEEP_BUILD: &str = "CAPIBARA_KEEP_BUILD";
 /// Set to anything but the empty string, it turns color off in help texts and progress bars. Read by the libraries
 /// that print them (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
+
+/// The policy of runs and scans that name none: a preset, the name of a policy of yours, or an absolute path. As all variables
+/// below, it goes before the key of the same name in `config.yaml`, and the flag of that name goes before it.
+pub const CAPIBARA_POLICY: &str = "CAPIBARA_POLICY";
+
+/// The limit of fuel, as `--fuel`, as far as the policy lets flags raise it.
+pub const CAPIBARA_FUEL: &str = "CAPIBARA_FUEL";
+
+/// The limit of time, as `--timeout`, as far as the policy lets flags raise it.
+pub const CAPIBARA_TIMEOUT: &str = "CAPIBARA_TIMEOUT";
+
+/// The limit of memory, as `--memory`, as far as the policy lets flags raise it.
+pub const CAPIBARA_MEMORY: &str = "CAPIBARA_MEMORY";
+
+/// The limit of output, as `--max-output`, as far as the policy lets flags raise it.
+pub const CAPIBARA_MAX_OUTPUT: &str = "CAPIBARA_MAX_OUTPUT";
+
+/// The limit of bytes written to files, as `--max-disk`, as far as the policy lets flags raise it.
+pub const CAPIBARA_MAX_DISK: &str = "CAPIBARA_MAX_DISK";
+
+/// `text` or `json`, for every command that has `--format`.
+pub const CAPIBARA_FORMAT: &str = "CAPIBARA_FORMAT";
+
+/// `true` or `false`: whether a terminal gets a script's output as it is, as `--raw`.
+pub const CAPIBARA_RAW: &str = "CAPIBARA_RAW";
+
+/// `true` or `false`: whether each run says what it used, as `--stats`.
+pub const CAPIBARA_STATS: &str = "CAPIBARA_STATS";
+
+/// Those of our variables that are no settings.
+pub(crate) const FOLDERS_AND_BUILD: [&str; 3] = [CAPIBARA_CACHE_DIR, CAPIBARA_HOME, CAPIBARA_KEEP_BUILD];

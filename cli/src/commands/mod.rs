@@ -1,8 +1,11 @@
 //! The commands: arguments and execution of each in a file of its own.
 
 pub(crate) mod audit;
+pub(crate) mod config;
 pub(crate) mod dry_run;
+pub(crate) mod init;
 pub(crate) mod policy;
+pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;

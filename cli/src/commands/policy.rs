@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use capibara::{Script, script_modules};
-use capibara_policies::{
-    DEFAULT_POLICY, Expired, Policy, PolicyError, PolicyFolders, Problem, ProblemKind, SourceLanguage, suggest,
-};
+use capibara_policies::{Expired, Policy, PolicyError, PolicyFolders, Problem, ProblemKind, SourceLanguage, suggest};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -20,6 +18,7 @@ use crate::output::json::{self, SCHEMA};
 use crate::output::text::Console;
 use crate::output::{Format, answer};
 use crate::script::{self, Place};
+use crate::settings::Settings;
 
 /// The longest line of a policy file that is shown below a problem, in characters.
 const LONGEST_SHOWN: usize = 160;
@@ -62,9 +61,9 @@ pub(crate) struct ListArguments {
 pub(crate) struct ShowArguments {
     /// Preset, name of a policy of yours, or path with a `/`
     ///
-    /// Default: moderate, which runs use where none is named.
-    #[arg(value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true)]
-    policy: OsString,
+    /// Default: the one that runs use where none is named; moderate, if none is set.
+    #[arg(value_name = "POLICY")]
+    policy: Option<OsString>,
 
     #[command(flatten)]
     output: Output,
@@ -119,11 +118,11 @@ pub(crate) fn parser() -> impl TypedValueParser<Value = Policy> {
 }
 
 /// Carries out the command and gives back how the process ends.
-pub(crate) fn execute(command: PolicyCommand) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(command: PolicyCommand, settings: &Settings) -> Result<ExitCode, Failure> {
     let folders = PolicyFolders::from_environment();
     match command {
-        PolicyCommand::List(arguments) => list(&folders, arguments.output.format),
-        PolicyCommand::Show(arguments) => show(&folders, &arguments),
+        PolicyCommand::List(arguments) => list(&folders, settings, arguments.output.format),
+        PolicyCommand::Show(arguments) => show(&folders, settings, &arguments),
         PolicyCommand::Check(arguments) => check(&folders, &arguments),
         PolicyCommand::Suggest(arguments) => suggest(&arguments),
         PolicyCommand::Test(arguments) => test(&arguments),
@@ -191,7 +190,7 @@ struct ListReport {
 #[derive(Debug, Serialize)]
 struct ListedReport {
     name: String,
-    /// Whether runs use it where none is named.
+    /// Whether runs use it where none is named and nothing else is set.
     default: bool,
     path: Option<String>,
     description: Option<String>,
@@ -199,7 +198,12 @@ struct ListedReport {
     error: Option<String>,
 }
 
-fn list(folders: &PolicyFolders, format: Format) -> Result<ExitCode, Failure> {
+fn list(folders: &PolicyFolders, settings: &Settings, format: Format) -> Result<ExitCode, Failure> {
+    let default = settings.policy_name();
+    let is_default = |name: &str, path: Option<&Path>| {
+        let hidden = path.is_some() && Policy::preset(name).is_ok();
+        path.is_some_and(|path| path == Path::new(&default)) || default == *name && !hidden
+    };
     let policies = folders.list()?.into_iter().map(|listed| {
         let hidden = listed.path.is_some() && Policy::preset(&listed.name).is_ok();
         let (policy, error) = match listed.policy {
@@ -208,7 +212,7 @@ fn list(folders: &PolicyFolders, format: Format) -> Result<ExitCode, Failure> {
             Err(error) => (None, Some(error.to_string())),
         };
         ListedReport {
-            default: listed.path.is_none() && listed.name == DEFAULT_POLICY,
+            default: is_default(&listed.name, listed.path.as_deref()),
             name: listed.name,
             path: listed.path.map(|path| path.display().to_string()),
             description: policy.as_ref().map(|policy| policy.description.clone()).filter(|text| !text.is_empty()),
@@ -267,8 +271,11 @@ fn expired(policy: &Policy) -> Vec<ExpiredReport> {
     policy.expired.iter().map(report).collect()
 }
 
-fn show(folders: &PolicyFolders, arguments: &ShowArguments) -> Result<ExitCode, Failure> {
-    let policy = folders.policy(&arguments.policy)?;
+fn show(folders: &PolicyFolders, settings: &Settings, arguments: &ShowArguments) -> Result<ExitCode, Failure> {
+    let policy = match &arguments.policy {
+        Some(name) => folders.policy(name)?,
+        None => settings.policy()?,
+    };
     match arguments.output.format {
         Format::Json => {
             let shown = serde_json::from_str(&policy.to_json())

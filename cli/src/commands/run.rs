@@ -12,9 +12,9 @@ use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, OutFolder, Outcome,
     Policy, Script, Status, Stdin, Verdict, script_modules,
 };
-use capibara_policies::{DEFAULT_POLICY, Setting, parse_count, parse_duration, parse_memory, parse_size};
-use clap::Args;
+use capibara_policies::{Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{ArgAction, Args};
 
 use crate::artifacts::Artifacts;
 use crate::commands::dry_run;
@@ -29,7 +29,9 @@ use crate::output::{self, Format, lost};
 use crate::overlay::Overlay;
 use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
+use crate::settings::{Key, Origin, Settings, parse_switch};
 use crate::signals::{Signal, Watch};
+use crate::tool_program::{self, ToolProgram};
 
 /// Run a script
 ///
@@ -56,13 +58,27 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
 
+    #[command(flatten)]
+    pub(crate) given: Given,
+
+    #[command(flatten)]
+    pub(crate) files: Files,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// What scripts are given and held to, in a run as in a session.
+#[derive(Debug, Args)]
+pub(crate) struct Given {
     /// strict, moderate (default), permissive or yours
     ///
     /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
     /// strict: 5s, 100G fuel, 128MiB memory, 1MiB output, and no flag can raise them. moderate: 30s, 1T fuel, 512MiB
-    /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Example: `--policy strict`
-    #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY, hide_default_value = true, value_parser = super::policy::parser())]
-    pub(crate) policy: Policy,
+    /// memory, 16MiB output. permissive: 5m, no fuel limit, 2GiB memory, 64MiB output. Another default, for this and for
+    /// limits and format, is set by variables or a file: see `capibara config`. Example: `--policy strict`
+    #[arg(long, value_name = "POLICY", value_parser = super::policy::parser())]
+    pub(crate) policy: Option<Policy>,
 
     /// Stop after so many instructions, such as 500M
     ///
@@ -137,6 +153,25 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
     pub(crate) write: Vec<Mount>,
 
+    /// Give the script a variable (repeatable)
+    ///
+    /// The script sees these variables and no others. Example: `--env LANG=C --env DEBUG=`
+    #[arg(long, value_name = "K=V", value_parser = parse_variable, allow_hyphen_values = true)]
+    pub(crate) env: Vec<(String, String)>,
+
+    /// Let it call a program of yours (repeatable)
+    ///
+    /// The script calls it as a function by keywords, `from capibara import tools` and `tools.NAME(n=1)`, or `await
+    /// tools.aio.NAME(n=1)`. PROGRAM is started once, without a shell, and gets a line of JSON for each call,
+    /// `{"id":1,"args":{"n":1}}`; it answers by a line `{"id":1,"result":…}` or `{"id":1,"error":"…"}`, in any order. It runs with your
+    /// rights, outside of the sandbox. Default: none; strict refuses it. Example: `--tool users=./users.py`
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = OsStringValueParser::new().try_map(ToolProgram::parse), allow_hyphen_values = true)]
+    pub(crate) tool: Vec<ToolProgram>,
+}
+
+/// What becomes of files when a run is over.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
     /// Let it change one in memory only (repeatable)
     ///
     /// A file or folder. The script works on it as with --write, but this machine stays as it is: what is changed lies in memory, and counts against
@@ -160,13 +195,27 @@ pub(crate) struct RunArguments {
     /// If a file could not be written and the script succeeded, the exit code is 125. Example: `--out results`
     #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().try_map(folder), allow_hyphen_values = true)]
     pub(crate) out: Option<PathBuf>,
+}
 
-    /// Give the script a variable (repeatable)
-    ///
-    /// The script sees these variables and no others. Example: `--env LANG=C --env DEBUG=`
-    #[arg(long, value_name = "K=V", value_parser = parse_variable, allow_hyphen_values = true)]
-    pub(crate) env: Vec<(String, String)>,
+impl Files {
+    /// Adds overlays to what is granted, and looks whether they may be applied.
+    fn grant(&self, bounds: &mut Bounds) -> Result<(), Failure> {
+        let applied = &mut bounds.applied;
+        applied.grant_overlays(self.overlay.iter().map(Mount::of_policy).collect())?;
+        if self.apply {
+            applied.check_apply()?;
+            if applied.grants.overlay.is_empty() {
+                return Err(Failure::new("usage", "`--apply` is given, and nothing is an overlay")
+                    .with_hint("say what the script may change, for example `--overlay src`"));
+            }
+        }
+        Ok(())
+    }
+}
 
+/// How a script runs, and what is said of it.
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// Language, where the script does not show it
     ///
     /// python or wasm. Python is known by `.py`, `.pyw` or a first line that names python or capibara, a WebAssembly
@@ -194,7 +243,17 @@ pub(crate) struct RunArguments {
     /// On a terminal, control characters other than newline, tab and colors are shown escaped, for example `\r` or
     /// `\x1b`, so that a script cannot set the clipboard or the title or paint over other lines. With --raw the terminal
     /// gets, and obeys, all of them. Files and pipes get every byte in any case.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_switch
+    )]
     pub(crate) raw: bool,
 
     /// Say what would be, and run nothing
@@ -208,7 +267,17 @@ pub(crate) struct RunArguments {
     /// Say what the run used
     ///
     /// Prints fuel, time, memory, output, files and calls on standard error after the run. In JSON they are always there.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_switch
+    )]
     pub(crate) stats: bool,
 }
 
@@ -271,12 +340,15 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the script and gives back how the process ends.
-pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments { source, args, policy, live, language, format, epoch, seed, .. } = &run;
-    let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run)?);
+pub(crate) fn execute(mut run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    let policy = &run.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
+    let RunArguments { source, args, given, files, how } = &run;
+    let (Given { live, epoch, seed, .. }, How { language, format, .. }) = (given, how);
+    let (found, mut bounds) = (script_of(source)?, Bounds::new(policy, given, settings)?);
+    files.grant(&mut bounds)?;
     let narrow = !policy.overridable.allows(Setting::Language);
     let language = match script::language(&found, language.as_deref(), &policy.name, narrow) {
-        Err(failure) if failure.exit == ExitCode::Denied && !run.dry_run => {
+        Err(failure) if failure.exit == ExitCode::Denied && !run.how.dry_run => {
             Recorder::denied(&found.script, policy, &failure)?;
             return Err(failure);
         }
@@ -291,7 +363,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     config.single_run = true;
     let engine = Engine::new(config)?;
     let scan = engine.scan(&job);
-    if run.dry_run {
+    if run.how.dry_run {
         return Ok(dry_run::tell(&run, &job, &scan, &bounds));
     }
     let recorder = Recorder::open(&job, &scan)?;
@@ -303,8 +375,12 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
     if format == &Format::Text {
         output::scan::warn(&Console::new(), &scan);
     }
-    let ran = folder_of(&run, &engine).and_then(|out| Ok((run_recorded(&run, &engine, job, language)?, out)));
-    match ran {
+    // What is denied starts nothing.
+    let started = folder_of(&run, &engine).and_then(|out| {
+        job.tools = tool_program::tools(&run.given.tool)?;
+        Ok((run_recorded(&run, &engine, job, language)?, out))
+    });
+    match started {
         Ok((ended, out)) => {
             recorder.ended(&ended.outcome);
             // The process ends after this: giving back what the engine mapped would only take time.
@@ -320,7 +396,7 @@ pub(crate) fn execute(run: RunArguments) -> Result<ExitCode, Failure> {
 
 /// The folder of `--out`, open.
 fn folder_of(run: &RunArguments, engine: &Engine) -> Result<Option<OutFolder>, Failure> {
-    Ok(run.out.as_ref().map(|path| engine.out_folder(path)).transpose()?)
+    Ok(run.files.out.as_ref().map(|path| engine.out_folder(path)).transpose()?)
 }
 
 /// Makes the runtime ready and runs the job.
@@ -335,9 +411,9 @@ fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Lan
 
     let watch = Watch::start(&job.canceler())
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
-    let mut ended = match run.format {
+    let mut ended = match run.how.format {
         Format::Text => {
-            let shown = LiveOutput::new(watch.caught(), run.raw);
+            let shown = LiveOutput::new(watch.caught(), run.how.raw);
             job.capture = false;
             job.sink = Some(Box::new(shown.clone()));
             let outcome = engine.run_blocking(job);
@@ -359,17 +435,18 @@ fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Lan
 fn told(run: &RunArguments, ended: Ended, out: Option<&OutFolder>, bounds: &Bounds) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
     let artifacts = Artifacts::keep(out, &ended.outcome);
-    let overlay = Overlay::settle(run.apply, &ended.outcome);
+    let overlay = Overlay::settle(run.files.apply, &ended.outcome);
     let code = overlay.code(artifacts.code(ended.tell(&console, bounds)?));
-    let text = run.format == Format::Text;
+    let text = run.how.format == Format::Text;
     if code != ExitCode::OutputClosed {
-        overlay.tell(&console, &ended.outcome, run.apply, text);
+        overlay.tell(&console, &ended.outcome, run.files.apply, text);
         artifacts.tell(&console, text);
     }
-    if run.stats {
+    console.tools(&ended.outcome.tools);
+    if run.how.stats {
         console.stats(&ended.outcome);
     }
-    match run.format {
+    match run.how.format {
         Format::Text => Ok(code),
         Format::Json => {
             let report = RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
@@ -435,42 +512,62 @@ fn standard_input() -> Stdin {
 pub(crate) struct Bounds {
     policy: String,
     /// The policy with what flags changed and granted.
-    applied: Policy,
+    pub(crate) applied: Policy,
     /// What the policy says by itself.
     own: Limits,
     /// Whether flags can only lower it.
     pub(crate) narrow: bool,
     pub(crate) limits: Limits,
+    /// Limits that no flag sets, and neither does the policy.
+    set: Vec<(Key, Origin)>,
 }
 
 impl Bounds {
-    fn new(policy: &Policy, run: &RunArguments) -> Result<Self, Failure> {
+    pub(crate) fn new(policy: &Policy, given: &Given, settings: &Settings) -> Result<Self, Failure> {
         let mut applied = policy.clone();
-        applied.apply(&LimitsChange {
-            fuel: run.fuel,
-            wall_time: run.timeout,
-            memory: run.memory,
-            output: run.max_output,
-            bytes_written: run.max_disk,
-        })?;
-        applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
-        applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
-        applied.grant_overlays(run.overlay.iter().map(Mount::of_policy).collect())?;
-        if run.apply {
-            applied.check_apply()?;
-            if applied.grants.overlay.is_empty() {
-                return Err(Failure::new("usage", "`--apply` is given, and nothing is an overlay")
-                    .with_hint("say what the script may change, for example `--overlay src`"));
-            }
+        let flags = LimitsChange {
+            fuel: given.fuel,
+            wall_time: given.timeout,
+            memory: given.memory,
+            output: given.max_output,
+            bytes_written: given.max_disk,
+        };
+        applied.apply(&flags)?;
+        let defaults = applied.apply_defaults(&settings.limits(&flags));
+        let set = [
+            (Key::Fuel, defaults.fuel.is_some()),
+            (Key::Timeout, defaults.wall_time.is_some()),
+            (Key::Memory, defaults.memory.is_some()),
+            (Key::MaxOutput, defaults.output.is_some()),
+            (Key::MaxDisk, defaults.bytes_written.is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .filter_map(|(key, _)| Some((key, settings.origin(key)?.clone())))
+        .collect();
+        applied.grant_files(given.read.iter().map(Mount::of_policy).collect(), false)?;
+        applied.grant_files(given.write.iter().map(Mount::of_policy).collect(), true)?;
+        applied.grant_env(given.env.iter().cloned())?;
+        if !given.tool.is_empty() {
+            applied.check_grant(Setting::Tool.flag())?;
         }
-        applied.grant_env(run.env.iter().cloned())?;
-        if run.live {
+        if given.live {
             applied.check_live()?;
             applied.limits.fuel = None;
         }
         let (name, limits) = (applied.name.clone(), applied.limits.clone());
         let narrow = policy.overridable.is_none();
-        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits })
+        Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits, set })
+    }
+
+    /// What to do about a limit that was met.
+    pub(crate) fn hint(&self, kind: LimitKind, allowed: u64) -> String {
+        let hint = text::limit_hint(kind, &self.policy, self.can_raise(kind, allowed));
+        let key = Key::of_limit(kind.name());
+        match self.set.iter().find(|(set, _)| Some(*set) == key) {
+            Some((_, origin)) => format!("{hint} (it is set by {origin})"),
+            None => hint,
+        }
     }
 
     /// Whether a flag can allow more than `allowed`.
@@ -523,8 +620,7 @@ impl Ended {
                 // A script that failed may have failed of it; one that succeeded knew what to do.
                 for hit in self.outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
-                    let raisable = bounds.can_raise(hit.kind, hit.allowed);
-                    console.hint(&text::limit_hint(hit.kind, &bounds.policy, raisable));
+                    console.hint(&bounds.hint(hit.kind, hit.allowed));
                 }
                 Ok(ExitCode::Script(*exit_code))
             }
@@ -535,7 +631,7 @@ impl Ended {
                     console.say("the output was cut at its limit");
                 }
                 console.say(&text::limit(hit, &self.outcome.usage));
-                console.hint(&text::limit_hint(hit.kind, &bounds.policy, bounds.can_raise(hit.kind, hit.allowed)));
+                console.hint(&bounds.hint(hit.kind, hit.allowed));
                 Ok(ExitCode::Limit)
             }
             Status::Trapped(trap) => {

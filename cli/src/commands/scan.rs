@@ -20,6 +20,7 @@ use crate::errors::Failure;
 use crate::escape;
 use crate::exit_code::ExitCode;
 use crate::output::{self, json, text::Console};
+use crate::settings::Settings;
 
 /// Say what scripts would do, without running them
 ///
@@ -38,10 +39,10 @@ pub(crate) struct ScanArguments {
 
     /// strict, moderate (default), permissive or yours
     ///
-    /// A preset, the name of a policy of yours, or the path of a policy file (with a `/` in it). Default: moderate.
-    /// Example: `--policy strict`
-    #[arg(long, value_name = "POLICY", default_value = "moderate", hide_default_value = true, value_parser = super::policy::parser())]
-    policy: Policy,
+    /// A preset, the name of a policy of yours, or the path of a policy file (with a `/` in it). Default: what is set
+    /// (`capibara config show`), else moderate. Example: `--policy strict`
+    #[arg(long, value_name = "POLICY", value_parser = super::policy::parser())]
+    policy: Option<Policy>,
 
     /// Rules of your own, too (repeatable)
     ///
@@ -105,15 +106,16 @@ struct Scanned {
 }
 
 /// Scans, and gives back how the process ends.
-pub(crate) fn execute(arguments: &ScanArguments) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(arguments: &ScanArguments, settings: &Settings) -> Result<ExitCode, Failure> {
     if let Some(id) = &arguments.explain {
         return explain(id);
     }
-    let sha256 = arguments.policy.sha256();
+    let policy = arguments.policy.clone().map_or_else(|| settings.policy(), Ok)?;
+    let sha256 = policy.sha256();
     let scans = Scans {
         scanner: Scanner::new().with_custom(custom_rules(&arguments.rules)?),
         reports: KeptReports::from_env(),
-        policy: &arguments.policy,
+        policy: &policy,
         policy_sha256: &sha256,
     };
     let (mut scanned, unread) = scan_all(arguments, &scans)?;
@@ -128,7 +130,7 @@ pub(crate) fn execute(arguments: &ScanArguments) -> Result<ExitCode, Failure> {
         (Verdict::Allow | Verdict::Warn, true) => ExitCode::Yes,
         (Verdict::Allow | Verdict::Warn, false) => ExitCode::Failed,
     };
-    let policy = PolicyIdentity { name: &arguments.policy.name, sha256: &sha256 };
+    let policy = PolicyIdentity { name: &policy.name, sha256: &sha256 };
     let console = Console::new();
     for file in &unread {
         console.say(&format!("error: `{}` {}", file.path, file.message));
@@ -209,7 +211,7 @@ fn scan_all(arguments: &ScanArguments, scans: &Scans<'_>) -> Result<(Vec<Scanned
     for path in &arguments.paths {
         let path = Path::new(path);
         if path == Path::new("-") {
-            let bytes = read(io::stdin().lock(), &arguments.policy).map_err(|error| {
+            let bytes = read(io::stdin().lock(), scans.policy).map_err(|error| {
                 Failure::new("script-unreadable", "standard input cannot be read").with_cause(&error)
             })?;
             // What comes through a pipe has no name to tell its language by; Python is what runs.
@@ -231,7 +233,7 @@ fn scan_all(arguments: &ScanArguments, scans: &Scans<'_>) -> Result<(Vec<Scanned
     let work = || {
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
             let shown = target.path.display().to_string();
-            let result = File::open(&target.path).and_then(|file| read(file, &arguments.policy));
+            let result = File::open(&target.path).and_then(|file| read(file, scans.policy));
             let done = match result {
                 Ok(bytes) => {
                     let language = arguments.language.filter(|_| target.named);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use capibara::{
-    Applied, Artifact, Captured, Change, Divergence, LimitHit, Outcome, Refusal, RuntimeId, Scan, Status, Trap, Usage,
-    Written,
+    Applied, Artifact, Captured, Change, Divergence, LimitHit, Outcome, Refusal, RuntimeId, Scan, Status, ToolUse,
+    Trap, Usage, Written,
 };
 use capibara_policies::FindingJson;
 use serde::Serialize;
@@ -53,6 +53,7 @@ pub(crate) struct RunReport {
     out: Option<OutReport>,
     changes: Vec<ChangeReport>,
     applied: Option<AppliedReport>,
+    tools: Vec<ToolReport>,
     job_sha256: Option<String>,
     epoch: Option<String>,
     seed: Option<String>,
@@ -162,6 +163,21 @@ impl From<Refusal> for RefusalReport {
 }
 
 #[derive(Debug, Serialize)]
+struct ToolReport {
+    name: String,
+    calls: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+impl From<ToolUse> for ToolReport {
+    fn from(tool: ToolUse) -> Self {
+        let ToolUse { name, calls, failed, last_error, .. } = tool;
+        Self { name, calls, failed, last_error }
+    }
+}
+
+#[derive(Debug, Serialize)]
 struct TrapReport {
     kind: &'static str,
     message: String,
@@ -211,6 +227,7 @@ impl RunReport {
             stdout_truncated,
             stderr_truncated,
             usage: Some(outcome.usage.into()),
+            tools: outcome.tools.into_iter().map(Into::into).collect(),
             divergence: outcome.divergence.into_iter().map(Into::into).collect(),
             quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
             artifacts: outcome.artifacts.into_iter().map(Into::into).collect(),
@@ -294,6 +311,7 @@ impl RunReport {
             out: None,
             changes: Vec::new(),
             applied: None,
+            tools: Vec::new(),
             job_sha256: None,
             epoch: None,
             seed: None,
@@ -500,6 +518,7 @@ mod tests {
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
                 r#""scan":null,"divergence":[],"artifacts":[],"artifacts_left_out":[],"out":null,"changes":[],"applied":null,"#,
+                r#""tools":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,

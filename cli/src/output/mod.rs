@@ -24,6 +24,16 @@ pub(crate) enum Format {
     Json,
 }
 
+impl Format {
+    /// As it is written: `text`, `json`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// Writes the answer of a command to standard output. `code` is the exit code if that works.
 pub(crate) fn answer(bytes: &[u8], code: ExitCode) -> ExitCode {
     match Outlet::open(Stream::Stdout).write_all(bytes, &Patience::endless()) {

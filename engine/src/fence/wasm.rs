@@ -2,14 +2,15 @@
 
 use std::io::IsTerminal;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Store, TypedFunc, UpdateDeadline};
 
+use super::calls::{self, Calls};
 use super::compiled::{Compiled, compiled};
 use super::guest::{CallError, Guest, Interpreter, Start};
 use super::state::{State, StopError};
@@ -25,11 +26,12 @@ use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
-use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage};
+use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage, Value};
 use crate::program;
 use crate::scan::Scan;
 use crate::stream::OutputSink;
 use crate::timer::{Ticking, Timer};
+use crate::tools::{ToolUse, Tools};
 use crate::world::{
     ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig, WorldEnd,
 };
@@ -88,9 +90,10 @@ impl<'a> Bounds<'a> {
         inner: Pin<&'a mut F>,
         visit: &'a Visit,
         slept_nanos: Arc<AtomicU64>,
+        calls: Option<&'a Mutex<Calls>>,
     ) -> Watch<'a, F> {
         let (canceler, alarm) = (self.canceler, self.timer.alarm());
-        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0 }
+        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0, calls }
     }
 }
 
@@ -113,6 +116,8 @@ pub(super) struct Ran {
     memory_peak: u64,
     memory_refused: Option<u64>,
     host_calls: u64,
+    tools: Vec<ToolUse>,
+    value: Option<Value>,
     world: World,
     pub(super) end: WorldEnd,
 }
@@ -127,7 +132,8 @@ pub(crate) async fn run(
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
-    let Job { language, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler, .. } = job;
+    let Job { language, args, env, stdin, limits, epoch, seed, live, tools, sink, capture, canceler, .. } = job;
+    let tools = Tools::new(&tools)?;
     let bounds = Bounds::new(&limits, &canceler, timer);
     let script = scan.script.clone();
     let Drawn { epoch, seed } = Drawn::of(epoch, seed)?;
@@ -173,7 +179,10 @@ pub(crate) async fn run(
         }
     };
     let work = Work::Run { source, compiled: compiled.as_deref() };
-    let ran = execute(guest, world, host_stdin, &bounds, work).await?;
+    let tools_sha256 = tools.digest();
+    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
+    let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work).await?;
+    ran.take_calls(calls.as_deref(), true);
 
     let job_sha256 = Identity {
         language: language.name(),
@@ -190,6 +199,7 @@ pub(crate) async fn run(
         stdin_sha256: ran.end.stdin_sha256,
         stdin_bytes: ran.end.stdin_bytes,
         stdin_end: ran.end.stdin_end,
+        tools_sha256,
     }
     .digest();
     let (mut outcome, mut world) = ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live });
@@ -255,6 +265,7 @@ pub(super) async fn execute(
     world: World,
     stdin: Option<HostStdin>,
     bounds: &Bounds<'_>,
+    calls: Option<&Arc<Mutex<Calls>>>,
     work: Work<'_>,
 ) -> Result<Ran, EngineError> {
     let limits = bounds.limits;
@@ -268,11 +279,12 @@ pub(super) async fn execute(
     let (mut store, _ticking) = store(guest, state, spending, bounds.timer)?;
     store.data_mut().deadline = Some(bounds.deadline);
     store.data_mut().canceler = bounds.canceler.clone();
+    store.data_mut().calls = calls.cloned();
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
         let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
-        bounds.watch(call, &visit, slept_nanos).await
+        bounds.watch(call, &visit, slept_nanos, calls.map(|calls| &**calls)).await
     };
     let wall_time = bounds.started.elapsed();
     let ended = take_output(&mut store, ended);
@@ -307,6 +319,8 @@ pub(super) async fn execute(
         memory_peak,
         memory_refused: state.memory_refused,
         host_calls: state.host_calls,
+        tools: Vec::new(),
+        value: None,
         world,
         end,
     })
@@ -331,9 +345,27 @@ impl Ran {
         }
     }
 
+    /// Takes what was called, and the value of a turn. With `committed`, what the turn did is kept.
+    pub(super) fn take_calls(&mut self, calls: Option<&Mutex<Calls>>, committed: bool) {
+        if let Some(calls) = calls {
+            (self.tools, self.value) = calls::lock(calls).end(committed);
+        }
+    }
+
+    /// Whether it ended by itself.
+    pub(super) fn completed(&self) -> bool {
+        matches!(self.status, Status::Completed { .. })
+    }
+
+    /// Whether it called a tool.
+    pub(super) fn called(&self) -> bool {
+        self.tools.iter().any(|tool| tool.calls > 0)
+    }
+
     /// The outcome, and the World for the next turn.
     pub(super) fn outcome(self, guest: &Guest, limits: &Limits, scan: Arc<Scan>, named: Named) -> (Outcome, World) {
-        let Self { status, end, world, .. } = self;
+        let called = self.called();
+        let Self { status, end, world, tools, value, .. } = self;
         let Named { job_sha256, epoch, seed, live } = named;
         let outcome = Outcome {
             quotas_met: quotas_met(limits, end.refused, self.memory_refused, &status),
@@ -360,9 +392,11 @@ impl Ran {
             epoch,
             seed,
             live,
-            determined: !live && !self.by_real_time && !end.stdin_terminal_seen && end.host_sha256.is_none(),
+            determined: !live && !self.by_real_time && !end.stdin_terminal_seen && end.host_sha256.is_none() && !called,
             runtime: Some(guest.id.clone()),
             scan,
+            tools,
+            value,
         };
         (outcome, world)
     }
@@ -387,6 +421,7 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         stdin_sha256: Sha256::digest([]).into(),
         stdin_bytes: 0,
         stdin_end: InputEnd::NotSeen,
+        tools_sha256: Tools::new(&job.tools).ok().and_then(|tools| tools.digest()),
     }
     .digest();
     Outcome {
@@ -406,6 +441,8 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         determined: !job.live,
         runtime: None,
         scan,
+        tools: Vec::new(),
+        value: None,
     }
 }
 

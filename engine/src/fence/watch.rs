@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::calls::{self, Calls};
 use crate::cancel::Canceler;
 use crate::image::Visit;
 use crate::stream::{OutputSink, Stream};
@@ -42,6 +43,8 @@ pub(crate) struct Watch<'a, F> {
     pub(crate) alarm: Alarm<'a>,
     pub(crate) visit: &'a Visit,
     pub(crate) polls: u64,
+    /// Calls of the guest that go on meanwhile.
+    pub(crate) calls: Option<&'a Mutex<Calls>>,
 }
 
 impl<F> Watch<'_, F> {
@@ -65,8 +68,15 @@ impl<F: Future> Future for Watch<'_, F> {
         }
         this.polls += 1;
         this.visit.here();
-        if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
-            return Poll::Ready(Ended::Returned(output));
+        loop {
+            if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
+                return Poll::Ready(Ended::Returned(output));
+            }
+            // A call that is done, or was never looked at, may be what the guest waits for.
+            let answered = this.calls.is_some_and(|calls| calls::lock(calls).poll(cx));
+            if !answered || this.canceler.is_canceled() || Instant::now() >= this.due() {
+                break;
+            }
         }
         this.canceler.watch(cx.waker());
         // `cancel` may have come between the look above and `watch`.
@@ -78,7 +88,10 @@ impl<F: Future> Future for Watch<'_, F> {
             return Poll::Ready(Ended::Deadline);
         }
         // Whoever sets the canceler's flag alone wakes nobody: then the run looks by itself.
-        let next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
+        let mut next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
+        if let Some(late) = this.calls.and_then(|calls| calls::lock(calls).next_deadline()) {
+            next = next.min(late);
+        }
         match this.alarm.set(next, cx.waker()) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Ended::NoTimer(error)),

@@ -200,11 +200,13 @@ impl HostPlace {
 pub(crate) struct HostId(usize);
 
 /// What a descriptor refers to.
+#[derive(Clone)]
 enum Open {
     Directory(HostPath),
     File { file: Arc<File>, grant: usize },
 }
 
+#[derive(Clone)]
 struct Grant {
     root: Root,
     access: Access,
@@ -221,8 +223,9 @@ impl Grant {
     }
 }
 
+#[derive(Clone)]
 enum Root {
-    Directory(Dir),
+    Directory(Arc<Dir>),
     File(Arc<File>),
 }
 
@@ -239,6 +242,7 @@ struct Inode {
 }
 
 /// All grants of one run and what is open of them.
+#[derive(Clone)]
 pub(crate) struct Hosts {
     grants: Vec<Grant>,
     /// Directories of grants that are also nodes of the tree: the grants themselves and what leads to one inside of
@@ -304,7 +308,7 @@ impl Hosts {
         let (root, id) = match root {
             HostRoot::Directory(dir) => {
                 let meta = dir.dir_metadata().map_err(|error| errno(&error))?;
-                (Root::Directory(dir), (meta.dev(), meta.ino()))
+                (Root::Directory(Arc::new(dir)), (meta.dev(), meta.ino()))
             }
             HostRoot::File(file) => {
                 let meta = file.metadata().map_err(|error| errno(&error))?;

@@ -252,6 +252,7 @@ pub(crate) struct Listed {
 }
 
 /// All nodes and the account of what they hold.
+#[derive(Clone)]
 pub(crate) struct Tree {
     pub(super) nodes: Vec<Option<Node>>,
     free: Vec<usize>,

@@ -239,7 +239,7 @@ impl<T> From<&Spanned<T>> for Place {
 }
 
 /// Reads a document that is called `file` in what is said about it.
-pub(crate) fn read(file: &str, text: &str) -> Result<Document, Problem> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Problem> {
     let problem = |kind, place: Place, message: String, hint: Option<String>| Problem {
         kind,
         file: file.into(),

@@ -156,7 +156,7 @@ impl ProblemKind {
 }
 
 /// The candidate that is nearest to a misspelled word, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer words are no names of ours, and comparing them would take time.
     if word.len() > 64 {
         return None;

@@ -2,6 +2,7 @@
 
 mod document;
 mod error;
+mod flat;
 mod narrowing;
 pub(crate) mod resolve;
 mod show;
@@ -17,7 +18,8 @@ use crate::units::{format_count, format_duration, format_size};
 use crate::{LARGEST_SOURCE, Limits, LimitsChange};
 
 pub(crate) use document::{LARGEST_DOCUMENT, short};
-pub use error::{PolicyError, Problem, ProblemKind};
+pub use error::{PolicyError, Problem, ProblemKind, nearest};
+pub use flat::{FlatEntry, flat_document};
 pub use resolve::{CEILING, Ceiling, ListedPolicy, PolicyFolders};
 
 /// The presets, strictest first: name and data file.
@@ -87,6 +89,8 @@ settings! {
     Env = "env", "--env";
     /// The language of a script that does not show it.
     Language = "language", "--language";
+    /// Programs of the user's that a script may call.
+    Tool = "tool", "--tool";
 }
 
 /// Which limits flags may raise and what they may grant. Lowering a limit is always allowed.
@@ -571,6 +575,29 @@ impl Policy {
         Ok(())
     }
 
+    /// Applies what a user's configuration asks for where a caller asks for nothing.
+    ///
+    /// It is made once for all policies, so what is more than this one lets flags set is left as the policy has it, and
+    /// what is above the administrator's ceiling is lowered to that. Gives back what was applied.
+    pub fn apply_defaults(&mut self, change: &LimitsChange) -> LimitsChange {
+        fn allowed<T: PartialOrd>(may_raise: bool, own: Option<T>, asked: Option<T>) -> Option<T> {
+            asked.filter(|asked| may_raise || own.is_none_or(|own| *asked <= own))
+        }
+        let limits = &self.limits;
+        let may = |setting| self.overridable.allows(setting);
+        let narrowed = LimitsChange {
+            fuel: allowed(may(Setting::Fuel), limits.fuel, change.fuel),
+            wall_time: allowed(may(Setting::WallTime), Some(limits.wall_time), change.wall_time),
+            memory: allowed(may(Setting::Memory), Some(limits.memory), change.memory),
+            output: allowed(may(Setting::Output), Some(limits.output), change.output),
+            bytes_written: allowed(may(Setting::BytesWritten), Some(limits.bytes_written), change.bytes_written),
+        };
+        let change = self.ceiling.as_ref().map_or(narrowed.clone(), |ceiling| ceiling.lower_change(&narrowed));
+        let applied = self.apply(&change);
+        debug_assert!(applied.is_ok(), "it is within policy and ceiling: {applied:?}");
+        change
+    }
+
     /// Whether a flag may grant something: a file, a folder, a variable.
     ///
     /// # Errors
@@ -586,6 +613,7 @@ impl Policy {
             Setting::Overlay => "overlays of files",
             Setting::Env => "environment variables",
             Setting::Language => "a language",
+            Setting::Tool => "tools",
             other => other.name(),
         });
         Err(PolicyError::RefusesGrant { policy: self.name.clone(), flag, what })

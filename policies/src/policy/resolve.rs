@@ -65,7 +65,7 @@ impl Files for Disk {
     }
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
@@ -137,7 +137,7 @@ impl Context<'_> {
 
     /// The policy of a document with all it extends. `above` are the files that led here.
     fn policy(&self, found: Found<'_>, above: &mut Vec<PathBuf>) -> Result<Policy, Vec<Problem>> {
-        let document = document::read(&found.shown, found.text).map_err(|problem| vec![problem])?;
+        let document: Document = document::read(&found.shown, found.text).map_err(|problem| vec![problem])?;
         let parent = match &document.extends {
             None => None,
             Some(extends) => Some(self.parent(&found, extends, above)?),
@@ -803,7 +803,7 @@ impl Ceiling {
     fn parse(path: &Path, text: &str) -> Result<Self, PolicyError> {
         let found = file(path, text, false);
         let invalid = |problems| PolicyError::Invalid { name: "ceiling".into(), problems };
-        let document = document::read(&found.shown, text).map_err(|problem| invalid(vec![problem]))?;
+        let document: Document = document::read(&found.shown, text).map_err(|problem| invalid(vec![problem]))?;
         let context = Context { files: &Disk, home: None, today: today() };
         let mut reader = Reader { context: &context, found: &found, problems: Vec::new() };
         let grants = document.grants.as_ref();
@@ -922,6 +922,24 @@ impl Ceiling {
         Ok(())
     }
 
+    /// What is asked for, no higher than the ceiling.
+    pub(super) fn lower_change(&self, change: &LimitsChange) -> LimitsChange {
+        fn least<T: Ord>(asked: Option<T>, most: Option<T>) -> Option<T> {
+            match (asked, most) {
+                (Some(asked), Some(most)) => Some(asked.min(most)),
+                (asked, _) => asked,
+            }
+        }
+        let most = self.limits.clone();
+        LimitsChange {
+            fuel: least(change.fuel, most.fuel),
+            wall_time: least(change.wall_time, most.wall_time),
+            memory: least(change.memory, most.memory),
+            output: least(change.output, most.output),
+            bytes_written: least(change.bytes_written, most.bytes_written),
+        }
+    }
+
     fn above(&self, what: &'static str, allowed: String, asked: String) -> PolicyError {
         PolicyError::AboveCeiling { ceiling: self.path.clone(), what, allowed, asked }
     }
@@ -1008,6 +1026,12 @@ impl PolicyFolders {
         };
         let user = own.or_else(config).map(|folder| folder.join("policies"));
         Self { user, home, ceiling: PathBuf::from(CEILING) }
+    }
+
+    /// The folder of the user's configuration, in which that of the policies lies.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Path> {
+        self.user.as_deref().and_then(Path::parent)
     }
 
     /// The policy that `--policy` names: a preset, `NAME.yaml` in the user's folder, or, if there is a `/` in it, a
