@@ -98,6 +98,7 @@ fn with_defaults(mut command: clap::Command, settings: &Settings) -> clap::Comma
         "format" => settings.format.as_ref().map(|set| set.value.name()),
         "raw" => settings.raw.as_ref().map(|set| switch(set.value)),
         "stats" => settings.stats.as_ref().map(|set| switch(set.value)),
+        "progress" => settings.progress.as_ref().map(|set| switch(set.value)),
         _ => None,
     };
     let changed: Vec<(String, &'static str)> = command

@@ -20,6 +20,7 @@ pub mod audit;
 mod cancel;
 mod engine;
 mod error;
+mod events;
 mod fence;
 mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -54,6 +55,7 @@ pub use capibara_policies::{
 pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, RuntimeError, Silent};
 pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Queue, Variant};
 pub use error::EngineError;
+pub use events::{Event, EventSink};
 pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use wasmtime::{Caller, Extern, Linker};
 
 use super::state::{State, StopError};
+use crate::events::Waiting;
 use crate::world::{Fault, Progress, Wait, World};
 
 /// The module that WASI preview 1 is imported from.
@@ -57,6 +58,9 @@ fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8
             .ok_or_else(|| wasmtime::Error::msg("it exports no `memory`"))?,
     };
     let (bytes, state) = memory.data_and_store_mut(caller);
+    if let Some(meter) = &state.meter {
+        meter.fuel.store(spent, Ordering::Relaxed);
+    }
     state.world.set_moment(spent);
     state.world.set_linear_bytes(bytes.len() as u64);
     if let Err(Fault::Stop(stop)) = state.world.take_output(bytes) {
@@ -84,16 +88,22 @@ async fn until_done(
         let progress = call(world, memory);
         let slept = u64::try_from(world.slept().as_nanos()).unwrap_or(u64::MAX);
         caller.data().slept_nanos.store(slept, Ordering::Relaxed);
+        caller.data().tell_usage();
         let wait = match progress {
             Ok(Progress::Done) => return Ok(SUCCESS),
             Ok(Progress::Wait(wait)) => wait,
             Err(fault) => return answer(Err(fault)),
         };
+        caller.data().tell_waiting(match wait {
+            Wait::Stdin | Wait::StdinUntil(_) => Waiting::Input,
+            Wait::Until(_) => Waiting::Moment,
+        });
         match wait {
             Wait::Stdin => read_stdin(caller.data_mut(), None).await,
             Wait::StdinUntil(until) => read_stdin(caller.data_mut(), Some(until)).await,
             Wait::Until(until) => sleep(caller.data_mut(), until).await,
         }
+        caller.data().tell_waiting(Waiting::Nothing);
     }
 }
 
@@ -142,7 +152,9 @@ macro_rules! define {
         $linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, State>, $($arg: $ty),*| -> wasmtime::Result<i32> {
             count(&mut caller);
             let (memory, world) = enter(&mut caller)?;
-            answer(world.$name(memory, $($arg),*))
+            let result = world.$name(memory, $($arg),*);
+            caller.data().tell_usage();
+            answer(result)
         })?;
     )*};
 }

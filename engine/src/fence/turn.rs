@@ -97,7 +97,7 @@ impl Turns {
             sleep_limit: limits.wall_time,
         });
         let work = Work::Turn { source: code.as_bytes(), memory: &self.memory };
-        let mut ran = execute(&self.guest, world, None, &bounds, work).await?;
+        let mut ran = execute(&self.guest, world, None, &bounds, work, None).await?;
         ran.count_from(&mut self.files_written, &mut self.bytes_written);
         let turn = Identity {
             language: config.language.name(),

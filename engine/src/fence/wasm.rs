@@ -18,6 +18,7 @@ use super::watch::{Ended, Unhurried, Watch};
 use crate::artifact::{Metering, STACK_BYTES};
 use crate::cancel::Canceler;
 use crate::error::EngineError;
+use crate::events::{Event, Reporter};
 use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
 use crate::job::{Epoch, Job, Script};
@@ -87,7 +88,7 @@ impl<'a> Bounds<'a> {
         slept_nanos: Arc<AtomicU64>,
     ) -> Watch<'a, F> {
         let (canceler, alarm) = (self.canceler, self.timer.alarm());
-        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0 }
+        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0, reporter: None }
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) async fn run(
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
-    let Job { language, args, env, stdin, limits, epoch, seed, live, sink, capture, canceler, .. } = job;
+    let Job { language, args, env, stdin, limits, epoch, seed, live, sink, events, capture, canceler, .. } = job;
     let bounds = Bounds::new(&limits, &canceler, timer);
     let script = scan.script.clone();
     let Drawn { epoch, seed } = Drawn::of(epoch, seed)?;
@@ -170,7 +171,14 @@ pub(crate) async fn run(
         }
     };
     let work = Work::Run { source, compiled: compiled.as_deref() };
-    let ran = execute(guest, world, host_stdin, &bounds, work).await?;
+    let reporter = events.map(|events| {
+        let stretch = if guest.metering == Metering::Fuel { YIELD_INTERVAL } else { 0 };
+        let mut reporter = Reporter::new(events, bounds.started, stretch, limits.fuel.unwrap_or(u64::MAX));
+        let started = Event::Started { scan: scan.clone(), runtime: guest.id.clone(), epoch, seed };
+        reporter.begin(started, bounds.deadline);
+        reporter
+    });
+    let ran = execute(guest, world, host_stdin, &bounds, work, reporter).await?;
 
     let job_sha256 = Identity {
         language: language.name(),
@@ -249,6 +257,7 @@ pub(super) async fn execute(
     stdin: Option<HostStdin>,
     bounds: &Bounds<'_>,
     work: Work<'_>,
+    reporter: Option<Reporter>,
 ) -> Result<Ran, EngineError> {
     let limits = bounds.limits;
     let compiled = match &work {
@@ -261,11 +270,14 @@ pub(super) async fn execute(
     let (mut store, _ticking) = store(guest, state, spending, bounds.timer)?;
     store.data_mut().deadline = Some(bounds.deadline);
     store.data_mut().canceler = bounds.canceler.clone();
+    store.data_mut().meter = reporter.as_ref().map(Reporter::meter);
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
         let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
-        bounds.watch(call, &visit, slept_nanos).await
+        let mut watch = bounds.watch(call, &visit, slept_nanos);
+        watch.reporter = reporter;
+        watch.await
     };
     let wall_time = bounds.started.elapsed();
     let ended = take_output(&mut store, ended);
