@@ -294,6 +294,43 @@ fn a_reader_of_events_cannot_hold_the_run_and_may_go() {
     }
 }
 
+#[test]
+fn the_end_is_told_whatever_becomes_of_the_output() {
+    let sandbox = sandbox();
+    // The reader of the script's output goes; that of the events does not.
+    let mut bash = Command::new("bash");
+    bash.args(["-c", "\"$0\" run --events events -c 'while True: print(1)' 2> /dev/null | head -c 2"]);
+    bash.arg(env!("CARGO_BIN_EXE_capibara-under-test")).current_dir(sandbox.dir.path());
+    let ran = finish(bash.env("CAPIBARA_CACHE_DIR", capibara_tests::cache()).output().unwrap());
+    assert_eq!(ran.stdout, "1\n");
+    let stream = Told::read(&fs::read_to_string(sandbox.dir.path().join("events")).unwrap());
+    assert_eq!(stream.outcome()["status"], "canceled");
+    // A signal in the middle of lines that take several writes, read slowly.
+    for place in ["-", "events"] {
+        let code = "while True: print('x' * 3_000_000)";
+        let words = ["run", "--policy", "permissive", "--max-output", "4GiB", "--events", place, "-c", code];
+        let mut child = sandbox.command().args(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let (mut all, mut buffer) = (Vec::new(), vec![0; 100_000]);
+            while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+                all.extend_from_slice(&buffer[..read]);
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            String::from_utf8(all).unwrap()
+        });
+        std::thread::sleep(Duration::from_millis(600));
+        kill(&child, "INT");
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let stdout = reader.join().unwrap();
+        let text = if place == "-" { stdout } else { fs::read_to_string(sandbox.dir.path().join("events")).unwrap() };
+        let stream = Told::read(&text);
+        assert_eq!(stream.outcome()["status"], "canceled");
+        let printed = stream.printed("stdout");
+        assert!(!printed.is_empty() && printed.iter().all(|byte| b"x\n".contains(byte)), "{}", printed.len());
+    }
+}
+
 /// Sends a signal to it.
 fn kill(child: &Child, signal: &str) {
     let sent = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();

@@ -410,8 +410,6 @@ fn told(run: &RunArguments, ended: Ended, bounds: &Bounds, events: Option<&Event
     if run.stats {
         console.stats(&ended.outcome);
     }
-    // Where they broke off, nothing can follow.
-    let events = events.filter(|_| ended.left.broken.is_none());
     Ok(report(ended.outcome, !bounds.narrow, run.format, events, code))
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use capibara::{Canceler, Event, EventSink, Job, Language, Limits, OutputSink, Scan, Stream};
 use serde::Serialize;
@@ -14,6 +14,11 @@ use super::outlet::{Outlet, Patience};
 use crate::commands::dry_run::LimitsPart;
 use crate::errors::Failure;
 use crate::signals::Caught;
+
+/// How long a reader who did not read may take for the last line.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+/// How long one may take who was reading when a signal came; another signal ends that.
+const AFTER_SIGNAL: Duration = Duration::from_secs(1);
 
 /// A stream of events. Clones are the same one: it is the sink of a job's output and of its events, and is told its end.
 #[derive(Clone)]
@@ -29,6 +34,21 @@ struct Writer {
     canceler: Option<Canceler>,
     job: Option<JobPart>,
     broken: Option<Broken>,
+    /// What of a line was not taken in time.
+    rest: Vec<u8>,
+    state: State,
+}
+
+/// Whether lines can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The reader did not take one in time.
+    Late,
+    /// A signal came while one was written.
+    Interrupted,
+    /// No more.
+    Gone,
 }
 
 /// What is known of a job before it runs.
@@ -113,6 +133,8 @@ impl Events {
             canceler: None,
             job: None,
             broken: None,
+            rest: Vec::new(),
+            state: State::Open,
         }))))
     }
 
@@ -140,9 +162,19 @@ impl Events {
         self.lock().broken.take()
     }
 
-    /// The last event: how it ended.
+    /// The last event: how it ended. Where nobody read on before, it is tried once more, for a moment.
     pub(crate) fn ended(&self, outcome: RunReport) -> io::Result<()> {
-        self.lock().line("ended", EndedBody { outcome: outcome.without_output() }, &Patience::endless())
+        let mut writer = self.lock();
+        let body = EndedBody { outcome: outcome.without_output() };
+        // After something was not taken, what came of the run is known without it.
+        let short = match writer.state {
+            State::Open => return writer.line("ended", body, &Patience::endless()),
+            State::Gone => return Ok(()),
+            State::Late => LAST_WORDS,
+            State::Interrupted => AFTER_SIGNAL,
+        };
+        drop(writer.line("ended", body, &Patience::until(Instant::now() + short)));
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Writer> {
@@ -158,11 +190,19 @@ impl Writer {
     fn line(&mut self, event: &'static str, body: impl Serialize, patience: &Patience) -> io::Result<()> {
         self.sequence += 1;
         let wall_ms = json::millis(self.began.elapsed());
-        let line = json::line(&Line { schema: SCHEMA, event, sequence: self.sequence, wall_ms, body })?;
-        let written = self.outlet.write_all(&line, patience);
+        let mut line = std::mem::take(&mut self.rest);
+        line.extend(json::line(&Line { schema: SCHEMA, event, sequence: self.sequence, wall_ms, body })?);
+        let mut rest = &*line;
+        let written = self.outlet.write_rest(&mut rest, patience);
         if let Err(error) = &written {
-            let kind = error.kind();
-            self.broken = Some(match (kind, self.on_stdout) {
+            self.rest = rest.to_vec();
+            self.state = match error.kind() {
+                io::ErrorKind::TimedOut => State::Late,
+                io::ErrorKind::BrokenPipe => State::Gone,
+                _ if patience.caught.as_ref().is_some_and(Caught::any) => State::Interrupted,
+                _ => State::Gone,
+            };
+            self.broken = Some(match (error.kind(), self.on_stdout) {
                 (io::ErrorKind::TimedOut, _) => Broken::Late,
                 (_, true) => Broken::Failed(Stream::Stdout, super::live::same(error)),
                 (_, false) => Broken::Events(super::live::same(error)),

@@ -130,14 +130,19 @@ impl Outlet {
     /// Writes all of it.
     ///
     /// Errors: `BrokenPipe` if nobody reads any more, `TimedOut` at the deadline, otherwise what the system says.
-    pub(crate) fn write_all(&self, mut bytes: &[u8], patience: &Patience) -> io::Result<()> {
+    pub(crate) fn write_all(&self, bytes: &[u8], patience: &Patience) -> io::Result<()> {
+        self.write_rest(&mut &*bytes, patience)
+    }
+
+    /// As [`write_all`](Self::write_all), and leaves in `bytes` what was not written.
+    pub(crate) fn write_rest(&self, bytes: &mut &[u8], patience: &Patience) -> io::Result<()> {
         if let Way::Careful(_) = self.way {
             self.wait(patience)?;
         }
         while !bytes.is_empty() {
             match self.write_some(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Ok(written) => *bytes = bytes.get(written..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait(patience)?,
                 Err(error) => return Err(error.into()),
