@@ -15,6 +15,7 @@ use crate::commands::audit::AuditCommand;
 use crate::commands::config::ConfigCommand;
 use crate::commands::init::InitArguments;
 use crate::commands::policy::PolicyCommand;
+use crate::commands::repl::ReplArguments;
 use crate::commands::run::RunArguments;
 use crate::commands::runtime::RuntimeCommand;
 use crate::commands::scan::ScanArguments;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     // Its help is that of the arguments.
     Run(Box<RunArguments>),
     // As above.
+    Repl(Box<ReplArguments>),
+    // As above.
     Scan(Box<ScanArguments>),
     /// List, show and check policies
     #[command(subcommand)]
@@ -65,7 +68,7 @@ impl Command {
     /// Whether it depends on what is set for all commands. Those that help to set it work with a broken file, too.
     pub(crate) fn reads_settings(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
+            Self::Run(_) | Self::Repl(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
             Self::Config(command) => command.reads_settings(),
             Self::Init(_) => false,
         }
@@ -456,16 +459,16 @@ mod tests {
             "x",
         ])
         .unwrap();
-        assert_eq!(run.policy.map(|policy| policy.name).as_deref(), Some("strict"));
-        assert_eq!(run.fuel, Some(20_000_000));
-        assert_eq!(run.timeout, Some(std::time::Duration::from_secs(90)));
-        assert_eq!((run.memory, run.max_output), (Some(64 << 20), Some(1 << 10)));
-        assert_eq!((run.max_disk, run.raw), (Some(3_000_000), true));
-        assert_eq!(run.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
-        assert_eq!(run.seed, Some(u128::MAX));
-        assert_eq!(run.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
-        assert_eq!((run.format, run.stats, run.language.as_deref()), (Format::Json, true, Some("python")));
-        assert_eq!(self::run(&["run", "x.py"]).unwrap().policy, None);
+        assert_eq!(run.given.policy.map(|policy| policy.name).as_deref(), Some("strict"));
+        assert_eq!(run.given.fuel, Some(20_000_000));
+        assert_eq!(run.given.timeout, Some(std::time::Duration::from_secs(90)));
+        assert_eq!((run.given.memory, run.given.max_output), (Some(64 << 20), Some(1 << 10)));
+        assert_eq!((run.given.max_disk, run.how.raw), (Some(3_000_000), true));
+        assert_eq!(run.given.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
+        assert_eq!(run.given.seed, Some(u128::MAX));
+        assert_eq!(run.given.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
+        assert_eq!((run.how.format, run.how.stats, run.how.language.as_deref()), (Format::Json, true, Some("python")));
+        assert_eq!(self::run(&["run", "x.py"]).unwrap().given.policy, None);
     }
 
     #[test]
@@ -490,12 +493,12 @@ mod tests {
         let format = Some(crate::settings::Set { value: Format::Json, origin });
         let settings = Settings { raw: set.clone(), stats: set, format, ..Settings::default() };
         let run = |line: &[&str]| match read(&words(line), &settings) {
-            Ok(Command::Run(run)) => (run.raw, run.stats, run.format),
+            Ok(Command::Run(run)) => (run.how.raw, run.how.stats, run.how.format),
             other => panic!("{line:?}: {other:?}"),
         };
         assert_eq!(run(&["run", "x.py"]), (true, true, Format::Json));
         assert_eq!(run(&["run", "--raw=false", "--stats=0", "--format", "text", "x.py"]), (false, false, Format::Text));
-        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.raw, run.stats)).unwrap(), (false, false));
+        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.how.raw, run.how.stats)).unwrap(), (false, false));
         assert!(matches!(
             read(&words(&["audit", "list"]), &settings),
             Ok(Command::Audit(audit)) if audit.format() == Format::Json

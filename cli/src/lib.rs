@@ -19,6 +19,7 @@ mod recorder;
 mod script;
 mod settings;
 mod signals;
+mod tool_program;
 pub mod variables;
 
 use std::ffi::OsString;
@@ -61,8 +62,11 @@ fn execute(args: &[OsString]) -> ExitCode {
     }
     match command {
         Command::Run(run) => {
-            let (format, live) = (run.format, run.live);
+            let (format, live) = (run.how.format, run.given.live);
             commands::run::execute(*run, &settings).unwrap_or_else(|failure| report(&failure, format, Some(live)))
+        }
+        Command::Repl(repl) => {
+            commands::repl::execute(*repl, &settings).unwrap_or_else(|failure| report(&failure, Format::Text, None))
         }
         Command::Scan(scan) => {
             let format = if scan.format == commands::scan::ScanFormat::Text { Format::Text } else { Format::Json };

@@ -51,6 +51,12 @@ impl Recorder {
         Ok(Self { log, record })
     }
 
+    /// Says what the record calls the script.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.record.script = name.into();
+        self
+    }
+
     /// Records how the run ended.
     pub(crate) fn ended(mut self, outcome: &Outcome) {
         self.record.set_outcome(outcome);

@@ -65,6 +65,26 @@ pub(crate) struct Watch {
     caught: Caught,
 }
 
+/// SIGINT for as long as a session lasts: it cancels the turn under way, and between turns does nothing.
+#[derive(Debug)]
+pub(crate) struct Interrupts(Caught);
+
+impl Interrupts {
+    /// From now on SIGINT cancels the turns that belong to `canceler`.
+    pub(crate) fn start(canceler: &Canceler) -> io::Result<Self> {
+        let caught = Caught::default();
+        flag::register(SIGINT, Arc::clone(&caught.interrupt))?;
+        flag::register(SIGINT, canceler.flag())?;
+        Ok(Self(caught))
+    }
+
+    /// A turn begins: what came before does not matter.
+    pub(crate) fn begin(&self) -> Caught {
+        self.0.interrupt.store(false, Ordering::SeqCst);
+        self.0.clone()
+    }
+}
+
 impl Watch {
     /// From now on the first SIGINT or SIGTERM cancels the run that belongs to `canceler`.
     ///

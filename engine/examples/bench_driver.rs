@@ -6,6 +6,8 @@
 //! | `{"op":"run","code":S,"iters":N,"timeout_ms":T or null,"mem":BYTES or null}` | `{"ns":[…],"out":S,"outcome":"ok, timeout, memory, error, crash","err":S}` |
 //! | `{"op":"throughput","code":S,"workers":W,"seconds":T}` | `{"runs":N,"wall":T,"cpu":T or null}` |
 //! | `{"op":"hold","n":N}`: keeps N live instances, each of which has run a line | `{"live":N,"wall":T}` |
+//! | `{"op":"turns","n":N}`: a session's turns that are kept, and that are stopped after they have grown memory | `{"kept_cpu_ms":T,"kept_ms":T,"stopped_ms":T}` |
+//! | `{"op":"tools","n":N}`: a run that calls a tool N times, and one that calls it once | `{"ms":T,"once_ms":T}` |
 //! | `{"op":"quit"}` | `{"bye":true}` |
 //!
 //! Options: `--live` measures the variant without fuel. With `--memory N` it serves nothing, holds N live instances
@@ -18,7 +20,10 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use capibara::{Engine, EngineConfig, EngineError, Job, Language, LimitKind, Limits, Outcome, Silent, Status};
+use capibara::{
+    Engine, EngineConfig, EngineError, Job, Language, LimitKind, Limits, Outcome, SessionConfig, Silent, Status, Tool,
+    ToolError,
+};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,6 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 held.grow_to(&engine, usize::try_from(request["n"].as_u64().unwrap_or(0))?)?;
                 reply(json!({"live": held.0.len(), "wall": started.elapsed().as_secs_f64()}))?;
             }
+            Some("turns") => reply(turns(&engine, request["n"].as_u64().unwrap_or(1))?)?,
+            Some("tools") => reply(tools(&engine, request["n"].as_u64().unwrap_or(1))?)?,
             Some("quit") => {
                 reply(json!({"bye": true}))?;
                 return Ok(());
@@ -124,6 +131,63 @@ fn throughput(engine: &Engine, request: &Value, live: bool) -> Value {
     });
     let cpu = before.zip(processor_seconds()).map(|(before, after)| after - before);
     json!({"runs": runs, "wall": started.elapsed().as_secs_f64(), "cpu": cpu})
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Turns of a small session: medians of what one takes that is kept, and one that is stopped.
+fn turns(engine: &Engine, count: u64) -> Result<Value, Box<dyn std::error::Error>> {
+    let mut config = SessionConfig::default();
+    config.limits.output = 64 << 10;
+    let mut session = engine.session(config)?;
+    session.run_blocking("import json\nx = 0\nkept = {str(n): [n] for n in range(100)}")?;
+    let (mut walls, mut cpus, mut stops) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (started, before) = (Instant::now(), thread_seconds());
+        let outcome = session.run_blocking("x += 1\ns = json.dumps({'x': x})")?;
+        cpus.push((thread_seconds() - before) * 1e3);
+        walls.push(started.elapsed().as_secs_f64() * 1e3);
+        if !outcome.success() {
+            return Err("a turn failed".into());
+        }
+    }
+    for _ in 0..count.min(100) {
+        let started = Instant::now();
+        let outcome = session.run_blocking("grown = bytearray(4 << 20)\nprint('x' * (1 << 20))")?;
+        stops.push(started.elapsed().as_secs_f64() * 1e3);
+        if !matches!(&outcome.status, Status::Limit(hit) if hit.kind == LimitKind::Output) {
+            return Err("a turn was not stopped".into());
+        }
+    }
+    Ok(json!({"kept_ms": median(walls), "kept_cpu_ms": median(cpus), "stopped_ms": median(stops)}))
+}
+
+/// A run that calls a tool so many times, and one that calls it once: medians in milliseconds.
+fn tools(engine: &Engine, count: u64) -> Result<Value, Box<dyn std::error::Error>> {
+    let run = |calls: u64| -> Result<f64, Box<dyn std::error::Error>> {
+        let code = format!("from capibara import tools\nfor n in range({calls}): tools.add(n=n)");
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let add = Tool::dynamic("add", "", None, |value| async move { Ok::<_, ToolError>(value) });
+            let started = Instant::now();
+            let outcome = engine.run_blocking(Job::python(code.as_str()).with_tool(add))?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+            if !outcome.success() {
+                return Err(outcome.stderr.text().into());
+            }
+        }
+        Ok(median(times))
+    };
+    Ok(json!({"ms": run(count)?, "once_ms": run(1)?}))
+}
+
+/// Processor time of this thread so far.
+fn thread_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Processor time of this process so far, by the system's ticks of 10 ms; `None` where it does not tell.

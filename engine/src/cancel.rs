@@ -38,6 +38,11 @@ impl Canceler {
         self.0.canceled.load(Ordering::SeqCst)
     }
 
+    /// Forgets that anybody asked: another turn begins.
+    pub(crate) fn reset(&self) {
+        self.0.canceled.store(false, Ordering::SeqCst);
+    }
+
     /// The flag behind [`cancel`](Self::cancel), for a signal handler, which may do no more than set it: the run then ends
     /// within about 20 ms.
     #[must_use]

@@ -80,7 +80,7 @@ pub(crate) struct Meter {
 pub(crate) enum Waiting {
     /// Nothing: the guest computes.
     Nothing = 0,
-    /// A moment.
+    /// A moment, or the answer of a tool.
     Moment = 1,
     /// Standard input.
     Input = 2,

@@ -29,6 +29,8 @@ pub(crate) struct Identity<'a> {
     pub(crate) stdin_bytes: u64,
     /// What the script was told of the end.
     pub(crate) stdin_end: InputEnd,
+    /// Of the tools it had, if it had any.
+    pub(crate) tools_sha256: Option<[u8; 32]>,
 }
 
 impl Identity<'_> {
@@ -81,6 +83,9 @@ impl Identity<'_> {
             InputEnd::Seen => 1,
             InputEnd::Failed => 2,
         });
+        if let Some(tools) = &self.tools_sha256 {
+            fields.bytes(tools);
+        }
         Digest(fields.digest())
     }
 }

@@ -47,6 +47,9 @@ const KEEP_PAGES: usize = 2048;
 const MAX_FREE_SLOTS: usize = 64;
 /// Fiber stacks kept for later runs.
 const MAX_FREE_STACKS: usize = 64;
+/// Buffers for the memory of sessions that are kept for later turns, and the largest of them in bytes.
+const MAX_FREE_BUFFERS: usize = 16;
+const LARGEST_BUFFER: usize = 4 << 20;
 /// Bytes at the top of a fiber stack that stay resident between runs.
 const KEEP_STACK: usize = 128 << 10;
 /// Mappings of a slot, and of a fiber stack.
@@ -200,12 +203,17 @@ impl Slot {
     /// Puts back every page that was written, so that the slot equals its image again. With `no_new`, no page became private
     /// since that was done last.
     fn restore(&mut self, no_new: bool, map: Option<&PagemapScan>) -> io::Result<()> {
-        let Image { len, memory_bytes, view, .. } = *self.image;
+        self.restore_to(self.image.memory_bytes, no_new, map)
+    }
+
+    /// As [`restore`](Self::restore), with zeros behind the image up to `bytes`, of which it has as many or more.
+    fn restore_to(&mut self, bytes: usize, no_new: bool, map: Option<&PagemapScan>) -> io::Result<()> {
+        let Image { len, view, .. } = *self.image;
         // SAFETY: all ranges are inside the slot, which no memory uses now; `view` has `len` readable bytes.
         unsafe {
-            if self.size > memory_bytes {
-                os::remap_anonymous(self.base.add(memory_bytes), self.size - memory_bytes, Protection::None)?;
-                self.size = memory_bytes;
+            if self.size > bytes {
+                os::remap_anonymous(self.base.add(bytes), self.size - bytes, Protection::None)?;
+                self.size = bytes;
             }
             let base = self.base;
             let put_back = |run: &Range<usize>| {
@@ -225,17 +233,50 @@ impl Slot {
             }
             let mut found = Vec::new();
             let done = match map {
-                Some(map) => map.written(self.base, memory_bytes, KEEP_PAGES, |run| {
+                Some(map) => map.written(self.base, bytes, KEEP_PAGES, |run| {
                     put_back(&run);
                     found.push(run);
                 })?,
                 None => 0,
             };
-            if done < memory_bytes {
-                os::discard(self.base.add(done), memory_bytes - done)?;
+            if done < bytes {
+                os::discard(self.base.add(done), bytes - done)?;
             }
             // What was discarded is private no more. Without a scan nothing is known, and nothing is private.
             self.private = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Copies all that can differ from the image.
+    fn save(&self, mut bytes: Vec<u8>, map: Option<&PagemapScan>) -> io::Result<SavedPages> {
+        bytes.clear();
+        let mut runs = Vec::new();
+        let mut keep = |run: Range<usize>| {
+            // SAFETY: inside the slot, which no memory uses now.
+            let pages = unsafe { std::slice::from_raw_parts(self.base.add(run.start), run.len()) };
+            bytes.extend_from_slice(pages);
+            runs.push(run);
+        };
+        match map {
+            Some(map) => {
+                map.written(self.base, self.size, usize::MAX, keep)?;
+            }
+            None => keep(0..self.size),
+        }
+        Ok(SavedPages { size: self.size, runs, bytes })
+    }
+
+    /// Makes the slot as it was when `saved` was made.
+    fn roll_back(&mut self, saved: &SavedPages, map: Option<&PagemapScan>) -> io::Result<()> {
+        self.restore_to(saved.size, false, map)?;
+        self.private = None;
+        let mut from = saved.bytes.as_slice();
+        for run in &saved.runs {
+            let Some((pages, rest)) = from.split_at_checked(run.len()) else { break };
+            // SAFETY: `run` lies below the slot's size then, which is its size now; no memory uses the slot.
+            unsafe { ptr::copy_nonoverlapping(pages.as_ptr(), self.base.add(run.start), pages.len()) };
+            from = rest;
         }
         Ok(())
     }
@@ -264,6 +305,8 @@ impl Drop for Slot {
 pub(crate) struct Space {
     free: Mutex<HashMap<u64, Vec<Slot>>>,
     stacks: Mutex<Vec<Stack>>,
+    /// Buffers of turns that ended, for later ones.
+    buffers: Mutex<Vec<Vec<u8>>>,
     mappings: Arc<Mappings>,
     verify: bool,
     /// Whether slots and stacks serve further runs.
@@ -280,6 +323,53 @@ struct Announced {
 
 thread_local! {
     static ANNOUNCED: RefCell<Option<Announced>> = const { RefCell::new(None) };
+}
+
+/// What a session's memory was, for as long as it may have to be that again.
+struct SavedPages {
+    /// Accessible bytes.
+    size: usize,
+    /// Where the pages lay that can differ from the image, and what was in them, one behind the other.
+    runs: Vec<Range<usize>>,
+    bytes: Vec<u8>,
+}
+
+/// Undoes what happens to a session's memory from now on, unless it is told to [keep](Self::keep) that.
+pub(crate) struct Undo {
+    memory: KeptMemory,
+    /// `None`: there was no memory yet.
+    saved: Option<SavedPages>,
+    armed: bool,
+}
+
+impl Undo {
+    /// Keeps what happened.
+    pub(crate) fn keep(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let KeptMemory { slot, space } = &self.memory;
+        if self.armed {
+            let mut place = lock(slot);
+            match (place.take(), &self.saved) {
+                (Some(slot), None) => {
+                    drop(place);
+                    space.give_back(slot, false);
+                }
+                // One that cannot be put back is unmapped: the session finds none, and ends.
+                (Some(mut slot), Some(saved)) => {
+                    *place = slot.roll_back(saved, space.page_map()).is_ok().then_some(slot);
+                }
+                (None, _) => {}
+            }
+        }
+        if let Some(saved) = self.saved.take() {
+            space.keep_buffer(saved.bytes);
+        }
+    }
 }
 
 /// Where a memory was used, to tell whether pages of its slot can have become private.
@@ -325,6 +415,20 @@ pub(crate) struct KeptMemory {
 }
 
 impl KeptMemory {
+    /// Saves it, so that what happens from now on can be undone.
+    ///
+    /// # Errors
+    /// Those of looking at the page map.
+    pub(crate) fn begin(&self) -> Result<Undo, SpaceError> {
+        let place = lock(&self.slot);
+        let saved = match &*place {
+            Some(slot) => Some(slot.save(self.space.buffer(), self.space.page_map())?),
+            None => None,
+        };
+        drop(place);
+        Ok(Undo { memory: self.clone(), saved, armed: true })
+    }
+
     /// Bytes of linear memory it holds; 0 before the first turn and during one.
     pub(crate) fn bytes(&self) -> u64 {
         lock(&self.slot).as_ref().map_or(0, |slot| slot.size as u64)
@@ -351,7 +455,14 @@ impl Space {
     /// stacks stay mapped after their run instead of being put back (a process that runs one script and ends).
     pub(crate) fn new(verify: bool, reuse: bool) -> Arc<Self> {
         let mappings = Arc::new(Mappings::new());
-        Arc::new(Self { free: Mutex::default(), stacks: Mutex::default(), mappings, verify, reuse })
+        Arc::new(Self {
+            free: Mutex::default(),
+            stacks: Mutex::default(),
+            buffers: Mutex::default(),
+            mappings,
+            verify,
+            reuse,
+        })
     }
 
     /// Runs `instantiate`, in which one memory is made: one that starts as `image`, or what `kept` holds, which it goes back
@@ -392,6 +503,21 @@ impl Space {
     /// Memory for a session, which has nothing in it yet.
     pub(crate) fn kept_memory(self: &Arc<Self>) -> KeptMemory {
         KeptMemory { slot: Arc::default(), space: self.clone() }
+    }
+
+    fn page_map(&self) -> Option<&'static PagemapScan> {
+        PagemapScan::get()
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        lock(&self.buffers).pop().unwrap_or_default()
+    }
+
+    fn keep_buffer(&self, buffer: Vec<u8>) {
+        let mut buffers = lock(&self.buffers);
+        if buffer.capacity() <= LARGEST_BUFFER && buffers.len() < MAX_FREE_BUFFERS {
+            buffers.push(buffer);
+        }
     }
 
     fn take(&self, image: &Arc<Image>) -> Result<Slot, SpaceError> {

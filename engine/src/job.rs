@@ -13,6 +13,7 @@ use crate::grant::Grant;
 use crate::language::Language;
 use crate::modules::ScriptModule;
 use crate::stream::{OutputSink, Stdin};
+use crate::tools::Tool;
 
 /// The script itself and the way it is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +131,8 @@ pub struct Job {
     pub seed: Option<u128>,
     /// Real clocks, real sleeps and system randomness, without fuel. Default: false.
     pub live: bool,
+    /// Functions of the host the script may call, as `capibara.tools`. Default: none.
+    pub tools: Vec<Tool>,
     /// Receives output while it is written. Default: none.
     pub sink: Option<Box<dyn OutputSink>>,
     /// Hears of the run while it goes on: see [`Event`](crate::Event). Default: none.
@@ -178,6 +181,7 @@ impl Job {
             epoch: None,
             seed: None,
             live: false,
+            tools: Vec::new(),
             sink: None,
             events: None,
             capture: true,
@@ -288,6 +292,13 @@ impl Job {
     #[must_use]
     pub fn with_live(mut self, live: bool) -> Self {
         self.live = live;
+        self
+    }
+
+    /// Lets the script call a function of the host.
+    #[must_use]
+    pub fn with_tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
         self
     }
 

@@ -46,6 +46,7 @@ mod session;
 mod split;
 mod stream;
 mod timer;
+mod tools;
 mod world;
 
 pub use cancel::Canceler;
@@ -60,10 +61,13 @@ pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;
 pub use modules::{ModulesError, ScriptModule, script_modules};
-pub use outcome::{CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage};
+pub use outcome::{
+    CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage, Value,
+};
 #[doc(hidden)]
 pub use recipe::steps as recipe_steps;
 pub use reports::KeptReports;
 pub use scan::Scan;
-pub use session::{Session, SessionConfig};
+pub use session::{Session, SessionConfig, Totals, Turn};
 pub use stream::{OutputSink, Stdin, Stream};
+pub use tools::{Tool, ToolError, ToolUse};

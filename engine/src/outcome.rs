@@ -8,6 +8,7 @@ use capibara_policies::LimitKind;
 
 use crate::job::Epoch;
 use crate::scan::Scan;
+use crate::tools::ToolUse;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,6 +139,31 @@ pub struct Divergence {
     pub write: bool,
 }
 
+/// What the last line of a session's turn came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Value {
+    /// Its `repr`, at most as long as the output limit.
+    pub text: String,
+    /// Whether it was cut there.
+    pub truncated: bool,
+    /// Where it left what else it can look like (`_repr_svg_` and the like): files below `/out`.
+    pub files: Vec<String>,
+}
+
+impl Value {
+    /// Text of at most so many bytes.
+    pub(crate) fn bounded(mut text: String, mut files: Vec<String>, most: usize) -> Self {
+        const MOST_FILES: usize = 16;
+        let truncated = text.len() > most;
+        if truncated {
+            text.truncate(text.floor_char_boundary(most));
+        }
+        files.truncate(MOST_FILES);
+        Self { text, truncated, files }
+    }
+}
+
 /// What came of a run: a value, whatever the script did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -166,12 +192,16 @@ pub struct Outcome {
     pub live: bool,
     /// Whether running the same job again gives the same outcome: false for live runs, for a stop by real time, for
     /// input from a terminal (also if it was only asked whether there is any), when anything that was
-    /// granted of the host was looked at (it may change), and when canceled.
+    /// granted of the host was looked at (it may change), when a tool was called, and when canceled.
     pub determined: bool,
     /// The runtime that ran it; `None` if nothing was run.
     pub runtime: Option<RuntimeId>,
     /// What the scan before the run came to.
     pub scan: Arc<Scan>,
+    /// How the script used its tools, one entry for each tool it was given.
+    pub tools: Vec<ToolUse>,
+    /// What the last line of a session's turn came to, if it is an expression and not `None`.
+    pub value: Option<Value>,
 }
 
 impl Outcome {

@@ -52,9 +52,9 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Scans a job against its policy. WebAssembly programs and modules of the standard library (`-m`) are not scanned.
-    fn of(job: &Job, reports: &KeptReports) -> Self {
-        let mut scan = Self {
+    /// Of a job that is not scanned.
+    pub(crate) fn none(job: &Job) -> Self {
+        Self {
             verdict: Verdict::Allow,
             findings: Vec::new(),
             needs: Vec::new(),
@@ -63,7 +63,12 @@ impl Scan {
             texts: Vec::new(),
             script: job.script.clone(),
             modules: job.modules.clone(),
-        };
+        }
+    }
+
+    /// Scans a job against its policy. WebAssembly programs and modules of the standard library (`-m`) are not scanned.
+    fn of(job: &Job, reports: &KeptReports) -> Self {
+        let mut scan = Self::none(job);
         let Some(language) = source_language(job.language) else { return scan };
         scan.made = job.policy.scan != ScanMode::Off && !matches!(job.script, Script::Module(_));
         let own: Vec<String> = job.modules.iter().filter_map(ScriptModule::import_name).collect();

@@ -1,7 +1,7 @@
 """Guest side of the Python runtime: what is done once before the memory image is taken, and what every run does.
 
 Frozen as `_capibara_boot`. guest.c calls `warm` when the runtime is built, then `prepare`, `module_code` (for -m), `exits_wait` and `finish` in each run,
-`turn` in each turn of a session.
+`turn`, `run_coroutine` and `send_value` in turns of a session.
 A run is measured in microseconds: whatever can be done in `warm` is not done in `prepare`, and each page written costs.
 """
 
@@ -18,7 +18,15 @@ from itertools import compress
 from _capibara_refusals import ABSENT_MODULES
 
 # Frames of these files at the top of a traceback are ours and are not shown.
-OWN_FILES = frozenset({"<frozen _capibara_boot>", "<frozen runpy>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"})
+OWN_FILES = frozenset(
+    {
+        "<frozen _capibara_boot>",
+        "<frozen asyncio.base_events>",
+        "<frozen importlib._bootstrap>",
+        "<frozen importlib._bootstrap_external>",
+        "<frozen runpy>",
+    }
+)
 
 # Imported before the image is taken, so that scripts find them ready.
 PRELOADED = """
@@ -35,6 +43,7 @@ _FILES = frozenset({BufferedRandom, BufferedWriter, TextIOWrapper})
 _startup_modules = frozenset()  # what python itself has imported before a script begins: never replaced by a file beside the script
 _module_count = 0  # length of sys.modules in the image
 _turn_count = 0  # turns of this session
+_loop = None  # the event loop of this session's turns that await
 _library_exits = ()  # what the library has to do at exit in the image: see `_library_lists`
 
 
@@ -223,6 +232,27 @@ def turn(source):
     text = source.decode("utf-8", "replace")
     _linecache.cache[file] = (len(text), None, text.splitlines(True), file)
     return file
+
+
+def run_coroutine(coroutine):
+    """Runs a turn that awaits. Tasks it leaves behind go on in the next one."""
+    global _loop
+    import asyncio
+
+    if _loop is None or _loop.is_closed():
+        _loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(_loop)
+    return _loop.run_until_complete(coroutine)
+
+
+def send_value(value):
+    """Sends the value of a turn: its repr, and where it left what else it can look like."""
+    import builtins
+    from capibara import _channel, _display
+
+    builtins._ = value
+    files = _display.leave(value, f"value-{_turn_count}")
+    _channel.send({"value": repr(value), "files": files})
 
 
 def module_code(name):

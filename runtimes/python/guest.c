@@ -9,10 +9,16 @@
  *                           is for the run to show
  *   run-compiled(ptr, len, code len) -> code
  *                           as run, with what `compile` made of the same source and name behind the source
- *   turn(ptr, len) -> code  runs the next part of a session: as run, and the instance's memory goes on to the next turn
+ *   turn(ptr, len) -> code  runs the next part of a session: as run, and the instance's memory goes on to the next turn. It may await at its
+ *                           top level; the value of a last line that is an expression is sent to the host
  *   run-cold() -> code      building only: runs the program named by argv[1] without a memory image
  *   capibara_input          a place for a source (and its code) of at most INPUT_BYTES, so that small ones need no `alloc`
  *   capibara_output         where the host finds what was printed and not yet written (output.c)
+ *
+ * Imports, besides WASI, from the module `capibara` (messages are JSON):
+ *   call(ptr, len) -> id    sends a message; never blocks. Negative where it is refused
+ *   wait(ms) -> id          waits until a call has its answer; ms < 0: for ever. 0: none came; negative: none can come
+ *   read(id, ptr, cap) -> n bytes of the answer; it is forgotten once it was copied, which it is where cap >= n
  *
  * run: the source (UTF-8) is in memory, its name is argv[0], the script's own arguments follow.
  *   argv[0] "-c": code, "<string>" · "-": code from standard input, "<stdin>" · "-m": the source is a module's name ·
@@ -36,12 +42,22 @@
 #include <wasi/libc.h>
 #include <wasi/libc-environ.h>
 
+#include <internal/pycore_ast.h>
+#include <internal/pycore_compile.h>
+#include <internal/pycore_parser.h>
+#include <internal/pycore_pyarena.h>
+
 #include "image.h"
 #include "output.h"
 #include "pages.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
+#define IMPORT(name) __attribute__((import_module("capibara"), import_name(name)))
 #define STATUS_MEMORY_ERROR 256
+
+IMPORT("call") int32_t capibara_call(const char *message, uint32_t length);
+IMPORT("wait") int32_t capibara_wait(int32_t milliseconds);
+IMPORT("read") int32_t capibara_read(int32_t id, char *into, uint32_t capacity);
 
 /* Not in any header; forgets the preopened directories of the machine that made the image. */
 void __wasilibc_reset_preopens(void);
@@ -50,6 +66,8 @@ static PyObject *boot;         /* module _capibara_boot */
 static PyObject *hook_prepare; /* its functions, looked up before the image is taken */
 static PyObject *hook_module;
 static PyObject *hook_turn;
+static PyObject *hook_await;
+static PyObject *hook_value;
 static PyObject *hook_exits;
 static PyObject *hook_finish;
 static PyObject *threading_shutdown;
@@ -276,6 +294,34 @@ static PyObject *absence(PyObject *module, PyObject *args)
 
 static PyObject *buffers_made(PyObject *module, PyObject *unused) { return PyBool_FromLong(image_buffers_made()); }
 
+/* ---- messages to the host ---- */
+
+static PyObject *host_call(PyObject *module, PyObject *message)
+{
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(message, &bytes, &length)) return NULL;
+    return PyLong_FromLong(capibara_call(bytes, (uint32_t)length));
+}
+
+static PyObject *host_wait(PyObject *module, PyObject *milliseconds)
+{
+    long most = PyLong_AsLong(milliseconds);
+    if (most == -1 && PyErr_Occurred()) return NULL;
+    return PyLong_FromLong(capibara_wait((int32_t)most));
+}
+
+static PyObject *host_read(PyObject *module, PyObject *number)
+{
+    long id = PyLong_AsLong(number);
+    if (id == -1 && PyErr_Occurred()) return NULL;
+    int32_t length = capibara_read((int32_t)id, NULL, 0);
+    if (length < 0) { PyErr_SetString(PyExc_ValueError, "this call has no answer"); return NULL; }
+    PyObject *answer = PyBytes_FromStringAndSize(NULL, length);
+    if (answer && length) capibara_read((int32_t)id, PyBytes_AS_STRING(answer), (uint32_t)length);
+    return answer;
+}
+
 static PyMethodDef boot_methods[] = {
     {"refusal", refusal, METH_VARARGS, NULL},
     {"absence", absence, METH_VARARGS, NULL},
@@ -283,6 +329,9 @@ static PyMethodDef boot_methods[] = {
     {"set_generator", image_set_generator, METH_O, NULL},
     {"watch_buffers", image_watch_buffers, METH_O, NULL},
     {"buffers_made", buffers_made, METH_NOARGS, NULL},
+    {"host_call", host_call, METH_O, NULL},
+    {"host_wait", host_wait, METH_O, NULL},
+    {"host_read", host_read, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
 /* ---- arguments and environment of this run ---- */
@@ -323,15 +372,25 @@ static PyObject *read_environment(void)
 
 /* ---- one run ---- */
 
+static int can_be_code(PyObject *source)
+{
+    if (!memchr(PyBytes_AS_STRING(source), 0, PyBytes_GET_SIZE(source))) return 1;
+    PyErr_SetString(PyExc_SyntaxError, "source code cannot contain null bytes");
+    return 0;
+}
+
 /* The source is UTF-8, whatever a coding cookie in it says: the host has decoded and scanned it. */
+static PyCompilerFlags compiler_flags(int more)
+{
+    PyCompilerFlags flags = _PyCompilerFlags_INIT;
+    flags.cf_flags |= PyCF_SOURCE_IS_UTF8 | PyCF_IGNORE_COOKIE | more;
+    return flags;
+}
+
 static PyObject *compile_source(PyObject *source, PyObject *name)
 {
-    if (memchr(PyBytes_AS_STRING(source), 0, PyBytes_GET_SIZE(source))) {
-        PyErr_SetString(PyExc_SyntaxError, "source code cannot contain null bytes");
-        return NULL;
-    }
-    PyCompilerFlags flags = _PyCompilerFlags_INIT;
-    flags.cf_flags |= PyCF_SOURCE_IS_UTF8 | PyCF_IGNORE_COOKIE;
+    if (!can_be_code(source)) return NULL;
+    PyCompilerFlags flags = compiler_flags(0);
     return Py_CompileStringObject(PyBytes_AS_STRING(source), name, Py_file_input, &flags, -1);
 }
 
@@ -485,20 +544,25 @@ static struct script take(char *text, size_t length, size_t code_length)
     return script;
 }
 
-static PyObject *evaluate(struct script script)
+/* Prepares the interpreter for the script; returns what boot.py's `prepare` does. */
+static PyObject *prepare(PyObject *source)
 {
     PyObject *arguments = read_arguments();
     PyObject *environment = arguments ? read_environment() : NULL;
-    PyObject *name =
-        environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, script.source, NULL) : NULL;
-    PyObject *code = NULL, *result = NULL;
+    PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
+    Py_XDECREF(environment);
+    Py_XDECREF(arguments);
+    return name;
+}
+
+static PyObject *evaluate(struct script script)
+{
+    PyObject *name = prepare(script.source), *code = NULL, *result = NULL;
     if (name == Py_None) code = PyObject_CallOneArg(hook_module, script.source);
     else if (name) code = script.code ? Py_NewRef(script.code) : compile_source(script.source, name);
     if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
     Py_XDECREF(code);
     Py_XDECREF(name);
-    Py_XDECREF(environment);
-    Py_XDECREF(arguments);
     return result;
 }
 
@@ -557,7 +621,6 @@ static struct { char *at; uint32_t length; } compiled;
 
 EXPORT("compile") void *capibara_compile(char *text, size_t length)
 {
-    begin();
     struct script script = take(text, length, 0);
     PyObject *arguments = script.source && warnings_are_errors() ? read_arguments() : NULL;
     PyObject *name = arguments ? code_name(arguments) : NULL;
@@ -571,34 +634,85 @@ EXPORT("compile") void *capibara_compile(char *text, size_t length)
 
 /* ---- sessions ---- */
 
-/* What a run does before its script, once. */
-static int begin_session(PyObject *source)
+/* Where the value of a turn's last line is put, for as long as the turn lasts. */
+#define VALUE_NAME "__capibara_value__"
+
+/* Makes a last statement that is an expression an assignment to that name. Returns -1 on an error. */
+static int keep_value(mod_ty tree, PyArena *arena)
 {
-    begin();
-    PyObject *arguments = read_arguments();
-    PyObject *environment = arguments ? read_environment() : NULL;
-    PyObject *name = environment ? PyObject_CallFunctionObjArgs(hook_prepare, arguments, environment, source, NULL) : NULL;
-    Py_XDECREF(name);
-    Py_XDECREF(environment);
-    Py_XDECREF(arguments);
-    return name != NULL;
+    asdl_stmt_seq *body = tree->v.Module.body;
+    Py_ssize_t count = asdl_seq_LEN(body);
+    stmt_ty last = count ? asdl_seq_GET(body, count - 1) : NULL;
+    if (!last || last->kind != Expr_kind) return 0;
+    PyObject *id = PyUnicode_InternFromString(VALUE_NAME);
+    if (!id || _PyArena_AddPyObject(arena, id)) { Py_XDECREF(id); return -1; }
+    int line = last->lineno, column = last->col_offset, end_line = last->end_lineno, end_column = last->end_col_offset;
+    expr_ty name = _PyAST_Name(id, Store, line, column, end_line, end_column, arena);
+    asdl_expr_seq *targets = name ? _Py_asdl_expr_seq_new(1, arena) : NULL;
+    if (!targets) return -1;
+    asdl_seq_SET(targets, 0, name);
+    stmt_ty kept = _PyAST_Assign(targets, last->v.Expr.value, NULL, line, column, end_line, end_column, arena);
+    if (!kept) return -1;
+    asdl_seq_SET(body, count - 1, kept);
+    return 0;
+}
+
+static PyObject *compile_turn(PyObject *source, PyObject *name)
+{
+    if (!can_be_code(source)) return NULL;
+    PyArena *arena = _PyArena_New();
+    if (!arena) return NULL;
+    PyCompilerFlags flags = compiler_flags(PyCF_ALLOW_TOP_LEVEL_AWAIT);
+    PyObject *code = NULL;
+    mod_ty tree = _PyParser_ASTFromString(PyBytes_AS_STRING(source), name, Py_file_input, &flags, arena);
+    if (tree && keep_value(tree, arena) == 0) code = (PyObject *)_PyAST_Compile(tree, name, &flags, -1, arena);
+    _PyArena_Free(arena);
+    return code;
+}
+
+/* Evaluates a turn's code; that of one that awaits is a coroutine, which an event loop of the session runs. */
+static PyObject *evaluate_turn(PyObject *code)
+{
+    PyObject *result = PyEval_EvalCode(code, main_globals, main_globals);
+    if (result && ((PyCodeObject *)code)->co_flags & CO_COROUTINE) {
+        PyObject *coroutine = result;
+        result = PyObject_CallOneArg(hook_await, coroutine);
+        Py_DECREF(coroutine);
+    }
+    return result;
+}
+
+/* Takes the value of a turn out of its globals and, if it is one, lets boot.py send it. Returns -1 on an error. */
+static int send_value(void)
+{
+    PyObject *value = PyDict_GetItemString(main_globals, VALUE_NAME);
+    if (!value) return 0;
+    Py_INCREF(value);
+    PyDict_DelItemString(main_globals, VALUE_NAME);
+    PyObject *sent = value == Py_None ? Py_NewRef(Py_None) : PyObject_CallOneArg(hook_value, value);
+    Py_DECREF(value);
+    Py_XDECREF(sent);
+    return sent ? 0 : -1;
 }
 
 EXPORT("turn") int capibara_turn(char *text, size_t length)
 {
     static int begun;
+    if (!begun) begin();
     struct script script = take(text, length, 0);
     PyObject *name = NULL, *code = NULL, *result = NULL;
-    if (script.source && (begun || begin_session(script.source))) {
-        begun = 1;
-        name = PyObject_CallOneArg(hook_turn, script.source);
+    if (script.source && !begun) {
+        name = prepare(script.source);
+        begun = name != NULL;
+        Py_CLEAR(name);
     }
-    if (name) code = compile_source(script.source, name);
-    if (code) result = PyEval_EvalCode(code, main_globals, main_globals);
+    if (script.source && begun) name = PyObject_CallOneArg(hook_turn, script.source);
+    if (name) code = compile_turn(script.source, name);
+    if (code) result = evaluate_turn(code);
     Py_XDECREF(code);
     Py_XDECREF(name);
     Py_XDECREF(script.source);
-    int status = result ? 0 : report();
+    int status = result && send_value() == 0 ? 0 : report();
     Py_XDECREF(result);
     int failed = flush_all();
     return failed && status == 0 ? 120 : status;
@@ -623,6 +737,8 @@ EXPORT("wizer-initialize") void capibara_initialize(void)
     hook_prepare = function_of(boot, "prepare");
     hook_module = function_of(boot, "module_code");
     hook_turn = function_of(boot, "turn");
+    hook_await = function_of(boot, "run_coroutine");
+    hook_value = function_of(boot, "send_value");
     hook_exits = function_of(boot, "exits_wait");
     hook_finish = function_of(boot, "finish");
     threading_shutdown = function_of(PyImport_ImportModule("threading"), "_shutdown");

@@ -1,7 +1,7 @@
 """The event loop of the sandbox: one thread, no sockets, no pipes.
 
-Frozen as `asyncio.sandbox_events`. Timers pass by sleeping, executors run their function at once, and nothing can wake the loop from outside,
-so it needs no pipe to itself.
+Frozen as `asyncio.sandbox_events`. Timers pass by sleeping, executors run their function at once, and nothing but answers of the host can
+wake the loop from outside, so it needs no pipe to itself.
 """
 
 import asyncio
@@ -12,10 +12,19 @@ from asyncio import selector_events
 from _capibara_refusals import SANDBOX, refuse_in_loop
 
 
+host_answers = {}  # what to do with the answer of a call of the host, by the call's number: see capibara._channel
+receive = None  # waits for an answer, at most so many seconds, and hands it on
+
+# While both a descriptor and the host may wake the loop, it looks at each of them in turn, for so many seconds.
+_TURN = 0.01
+
+
 class _Selector(selectors.PollSelector):
-    """Sleeps until the next timer; polls only when a script watches a descriptor (standard input, say)."""
+    """Sleeps until the next timer, or until the host answers; polls only when a script watches a descriptor (standard input, say)."""
 
     def select(self, timeout=None):
+        if host_answers:
+            return self._select_with_host(timeout)
         if self._fd_to_key:
             return super().select(timeout)
         if timeout is None:
@@ -23,6 +32,18 @@ class _Selector(selectors.PollSelector):
         if timeout > 0:
             time.sleep(timeout)
         return []
+
+    def _select_with_host(self, timeout):
+        if not self._fd_to_key:
+            receive(timeout)
+            return []
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _TURN if end is None else min(end - time.monotonic(), _TURN)
+            if ready := super().select(0):
+                return ready
+            if receive(max(left, 0)) or left <= 0:
+                return []
 
 
 class SandboxEventLoop(selector_events.BaseSelectorEventLoop):

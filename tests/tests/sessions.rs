@@ -4,8 +4,10 @@ use std::future::Future as _;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use capibara::{EngineError, Epoch, LimitKind, Limits, Policy, Session, SessionConfig, Status};
+use capibara::{EngineError, Epoch, LimitKind, Limits, Policy, Session, SessionConfig, Status, Turn};
 use capibara_tests::engine;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 fn pinned() -> SessionConfig {
     let mut config = SessionConfig::default();
@@ -90,35 +92,330 @@ fn each_turn_has_the_limits_for_itself() {
     }
 }
 
+/// A session whose turns are stopped early, and which has something to lose.
+fn small() -> Session {
+    let mut config = pinned();
+    config.limits = Limits {
+        fuel: Some(300_000_000),
+        output: 10_000,
+        memory: 128 << 20,
+        wall_time: Duration::from_secs(20),
+        ..config.limits
+    };
+    let mut session = engine().session(config).unwrap();
+    said(
+        &mut session,
+        "x = {'a': 1}\nfile = open('/tmp/f', 'w+')\nfile.write('one')\nfile.flush()\nimport os, random, time",
+    );
+    session
+}
+
+/// What each limit stops, after it has changed whatever it can.
+const STOPPED: [(&str, LimitKind); 5] = [
+    ("while True: pass", LimitKind::Fuel),
+    ("time.sleep(100)", LimitKind::WallTime),
+    ("print('x' * 100_000)", LimitKind::Output),
+    ("more = [bytearray(1 << 20) for _ in range(1000)]", LimitKind::Memory),
+    ("all = []\nwhile True: all.append(bytearray(100_000)); random.random()", LimitKind::Memory),
+];
+const CHANGES: &str =
+    "x['a'] = 2; x['b'] = list(range(1000)); y = 5\nfile.write('two'); file.flush(); os.rename('/tmp/f', '/tmp/g')
+os.mkdir('/out/d'); open('/tmp/other', 'w').write('z' * 200_000); random.random(); random.seed(3); time.sleep(1)
+del print; os.listdir = None\n";
+const LOOK: &str = "print(x, 'y' in globals(), file.tell(), os.listdir('/tmp'), os.listdir('/out'), open('/tmp/f').read(), random.random(), time.time(), time.monotonic())";
+
 #[test]
-fn a_stopped_turn_ends_the_session_and_says_so() {
-    for (code, kind) in [
-        ("while True: pass", LimitKind::Fuel),
-        ("import time; time.sleep(100)", LimitKind::WallTime),
-        ("print('x' * 100_000)", LimitKind::Output),
-    ] {
+fn a_stopped_turn_is_undone_exactly() {
+    let mut untouched = small();
+    let (wanted, later) = (untouched.run_blocking(LOOK).unwrap(), untouched.run_blocking(LOOK).unwrap());
+    assert!(wanted.success(), "{}", wanted.stderr.text());
+    let mut stops: Vec<(String, Option<LimitKind>)> =
+        STOPPED.iter().map(|(code, kind)| ((*code).to_owned(), Some(*kind))).collect();
+    stops.push(("import ctypes".into(), None)); // a failure, which is kept: see below
+    for (code, kind) in stops {
+        let mut session = small();
+        for _ in 0..3 {
+            let changes = CHANGES.replace("del print; ", "");
+            let Some(kind) = kind else { break };
+            let stopped = session.run_blocking(format!("{changes}{code}")).unwrap();
+            assert!(matches!(&stopped.status, Status::Limit(hit) if hit.kind == kind), "{code}: {:?}", stopped.status);
+        }
+        for wanted in [&wanted, &later] {
+            let found = session.run_blocking(LOOK).unwrap();
+            assert_eq!(found.stdout.text(), wanted.stdout.text(), "{code}");
+            assert_eq!((found.usage.fuel, found.job_sha256), (wanted.usage.fuel, wanted.job_sha256), "{code}");
+        }
+    }
+    // An exception is an end like any other: what came before it stays.
+    let mut session = small();
+    assert_eq!(
+        session
+            .run_blocking(format!("{}1 / 0", CHANGES.replace("del print; os.listdir = None", "")))
+            .unwrap()
+            .exit_code(),
+        Some(1)
+    );
+    assert!(said(&mut session, "print(x['a'], y, os.listdir('/out'))").starts_with("2 5 ['d']"));
+}
+
+#[test]
+fn a_canceled_or_dropped_turn_is_undone_and_the_session_goes_on() {
+    let wanted = said(&mut small(), LOOK);
+    let mut session = small();
+    for _ in 0..5 {
+        let changes = CHANGES.replace("del print; ", "");
+        {
+            let mut turn = Box::pin(session.run(format!("{changes}while True: pass")));
+            for _ in 0..3 {
+                assert!(turn.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+        }
+        let canceler = session.canceler();
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            canceler.cancel();
+        });
+        let turn = Turn::new(format!("{changes}while True: pass"))
+            .with_limits(Limits { fuel: None, ..session.config().limits.clone() });
+        let canceled = session.run_blocking(turn).unwrap();
+        assert!(matches!(canceled.status, Status::Canceled { .. }), "{:?}", canceled.status);
+        stopper.join().unwrap();
+    }
+    assert_eq!(said(&mut session, LOOK), wanted);
+    // Between turns there is nothing to cancel.
+    session.canceler().cancel();
+    assert_eq!(said(&mut session, "print(1)"), "1\n");
+}
+
+/// Programs of statements that change a session, drawn by number.
+fn random_program(random: &mut ChaCha8Rng, statements: usize) -> String {
+    const STATEMENTS: [&str; 18] = [
+        "v{n} = {m}",
+        "v.append({m})",
+        "v[:] = [x * 2 % 1000 for x in v][-50:]",
+        "d['k{n}'] = {'deep': [{m}, d.get('k{m}')]}; d = dict(list(d.items())[-20:])",
+        "print(random.random(), time.time())",
+        "random.seed({m})",
+        "open('/tmp/f{n}', 'a').write('line {m}\\n' * {n})",
+        "print(open('/tmp/f{n}').read()[-20:] if os.path.exists('/tmp/f{n}') else None)",
+        "os.path.exists('/tmp/f{n}') and os.remove('/tmp/f{n}')",
+        "os.makedirs('/out/a{n}/b{m}', exist_ok=True)",
+        "h{n} = open('/tmp/h{n}', 'w+'); h{n}.write('{m}')",
+        "f = (lambda n: lambda x: x + n)({m}); print(f({n}))",
+        "g = (i * {m} for i in range(100)); next(g)",
+        "print(sum(g))",
+        "class C{n}:\n    def __del__(self): v.append({m})\n",
+        "c = C{n}() if 'C{n}' in globals() else None",
+        "time.sleep(0.{n})",
+        "big = bytearray({n} << 18); big[{m}] = 1",
+    ];
+    let mut program = String::new();
+    for _ in 0..statements {
+        let (n, m) = (random.next_u32() % 9 + 1, random.next_u32() % 100);
+        let statement = STATEMENTS[random.next_u32() as usize % STATEMENTS.len()];
+        program += &statement.replace("{n}", &n.to_string()).replace("{m}", &m.to_string());
+        program.push('\n');
+    }
+    program
+}
+
+#[test]
+fn random_programs_find_the_state_before_a_stopped_turn() {
+    const PROGRAMS: u64 = 200;
+    let open = || {
         let mut config = pinned();
-        config.limits = Limits { fuel: Some(200_000_000), output: 10_000, ..config.limits };
+        config.limits = Limits { fuel: Some(150_000_000), output: 20_000, memory: 128 << 20, ..config.limits };
         let mut session = engine().session(config).unwrap();
-        session.run_blocking("x = 1").unwrap();
+        said(&mut session, "import os, random, time\nv, d, g = [], {}, iter(())");
+        session
+    };
+    let mut stopped_by = std::collections::BTreeMap::new();
+    for number in 0..PROGRAMS {
+        let mut random = ChaCha8Rng::seed_from_u64(number);
+        let before = random_program(&mut random, 12);
+        let stopped = random_program(&mut random, 8);
+        let (code, _) = STOPPED[number as usize % STOPPED.len()];
+        let after: Vec<String> = (0..3).map(|_| random_program(&mut random, 8)).collect();
+        let (mut one, mut other) = (open(), open());
+        one.run_blocking(before.as_str()).unwrap();
+        other.run_blocking(before.as_str()).unwrap();
+        // What raises is no stop; where the statements before do, only the last line is run.
+        let mut ended =
+            one.run_blocking(format!("try:\n{}except Exception: pass\n{code}", indented(&stopped))).unwrap();
+        if matches!(ended.status, Status::Completed { .. }) {
+            panic!("program {number} was not stopped: {}", ended.stderr.text());
+        }
+        if number % 3 == 0 {
+            ended = one.run_blocking(code).unwrap();
+        }
+        *stopped_by.entry(format!("{:?}", ended.status).split(',').next().unwrap().to_owned()).or_insert(0) += 1;
+        for turn in &after {
+            let [found, wanted] = [&mut one, &mut other].map(|session| session.run_blocking(turn.as_str()).unwrap());
+            assert_eq!(
+                (&found.stdout, &found.stderr, &found.status),
+                (&wanted.stdout, &wanted.stderr, &wanted.status),
+                "{number}: {turn}"
+            );
+            assert_eq!(
+                (found.usage.fuel, found.job_sha256),
+                (wanted.usage.fuel, wanted.job_sha256),
+                "{number}: {turn}"
+            );
+        }
+        for folder in ["/tmp", "/out", "/home/script"] {
+            assert_eq!(one.files(folder), other.files(folder), "{number}");
+        }
+        assert_eq!(one.memory_bytes(), other.memory_bytes(), "{number}");
+    }
+    assert_eq!(stopped_by.len(), 4, "{stopped_by:?}");
+}
+
+fn indented(program: &str) -> String {
+    program.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+#[test]
+fn totals_bound_all_turns_together() {
+    let mut config = pinned();
+    config.total.turns = Some(3);
+    let mut session = engine().session(config).unwrap();
+    for _ in 0..3 {
+        said(&mut session, "1");
+    }
+    let refused = session.run_blocking("1").unwrap_err();
+    assert!(
+        matches!(refused, EngineError::SessionEnded { reason: "it has had all the turns it may have" }),
+        "{refused}"
+    );
+    assert_eq!((refused.code(), refused.hint().is_some()), ("session-ended", true));
+
+    let mut config = pinned();
+    config.total.fuel = Some(200_000_000);
+    let mut session = engine().session(config).unwrap();
+    let mut spent = 0;
+    loop {
+        let outcome = match session.run_blocking("for i in range(1_000_000): pass") {
+            Ok(outcome) => outcome,
+            Err(error) => break assert!(matches!(error, EngineError::SessionEnded { .. }), "{error}"),
+        };
+        spent += outcome.usage.fuel.unwrap();
+        if let Status::Limit(hit) = outcome.status {
+            assert_eq!(hit.kind, LimitKind::Fuel);
+        }
+    }
+    assert!((200_000_000..210_000_000).contains(&spent), "{spent}");
+    assert_eq!(session.used().fuel, Some(spent));
+
+    let mut config = pinned();
+    (config.total.output, config.total.wall_time) = (Some(1000), Some(Duration::from_secs(10)));
+    let mut session = engine().session(config).unwrap();
+    said(&mut session, "print('x' * 899); import time; time.sleep(8)");
+    for (code, kind) in [("print('x' * 100)", LimitKind::Output), ("time.sleep(3)", LimitKind::WallTime)] {
         let stopped = session.run_blocking(code).unwrap();
         assert!(matches!(&stopped.status, Status::Limit(hit) if hit.kind == kind), "{code}: {:?}", stopped.status);
-        let refused = session.run_blocking("print(x)").unwrap_err();
-        assert!(matches!(refused, EngineError::SessionEnded { .. }), "{refused}");
-        assert_eq!((refused.code(), refused.hint().is_some()), ("session-ended", true));
     }
-    // A turn that is dropped, or canceled, is one that was stopped.
-    let engine = engine();
-    let mut session = engine.session(SessionConfig::default()).unwrap();
-    {
-        let mut turn = Box::pin(session.run("while True: pass"));
-        assert!(turn.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn a_last_expression_has_a_value() {
+    let mut session = engine().session(pinned()).unwrap();
+    let mut value = |code: &str| {
+        let outcome = session.run_blocking(code).unwrap();
+        assert!(outcome.success(), "{code}: {}", outcome.stderr.text());
+        assert_eq!(outcome.stdout.text(), "", "{code}");
+        outcome.value.map(|value| value.text)
+    };
+    assert_eq!(value("6 * 7").as_deref(), Some("42"));
+    assert_eq!(value("_ + 1").as_deref(), Some("43"));
+    assert_eq!(value("x = 1"), None);
+    assert_eq!(value("x = 1\nx + 1").as_deref(), Some("2"));
+    assert_eq!(value("None"), None);
+    assert_eq!(value("'a docstring'").as_deref(), Some("'a docstring'"));
+    assert_eq!(value("def f(): return 1"), None);
+    assert_eq!(value("for i in range(3): i"), None);
+    assert_eq!(value("[name for name in globals() if 'capibara' in name]").as_deref(), Some("[]"));
+    assert_eq!(value(""), None);
+    assert_eq!(value("# nothing"), None);
+    assert_eq!(value("__doc__"), None);
+    // A value that cannot be shown is an error of the turn.
+    let failed = session.run_blocking("class C:\n    def __repr__(self): return 1 / 0\nC()").unwrap();
+    assert_eq!((failed.exit_code(), failed.value.is_none()), (Some(1), true));
+    assert!(failed.stderr.text().contains("ZeroDivisionError"), "{}", failed.stderr.text());
+    // A long one is cut, and says so.
+    let long = session.run_blocking("'é' * (16 << 20)").unwrap();
+    assert!(
+        long.value.as_ref().is_none_or(|value| value.truncated && value.text.len() <= 16 << 20),
+        "{:?}",
+        long.status
+    );
+    // A run has none.
+    assert_eq!(engine().run_blocking(capibara::Job::python("6 * 7")).unwrap().value, None);
+}
+
+#[test]
+fn turns_await_at_their_top_level() {
+    let mut session = engine().session(pinned()).unwrap();
+    said(&mut session, "import asyncio\nasync def f(n):\n    await asyncio.sleep(n)\n    return n\n");
+    let outcome = session.run_blocking("a = await f(1)\nawait asyncio.gather(f(2), f(3), f(a))").unwrap();
+    assert_eq!(outcome.value.unwrap().text, "[2, 3, 1]");
+    assert_eq!(outcome.usage.slept.as_secs_f64().round(), 4.0);
+    // A task goes on in the next turn that awaits.
+    said(&mut session, "task = asyncio.ensure_future(f(5)); await asyncio.sleep(1)");
+    assert_eq!(
+        session.run_blocking("task.done(), await task, task.done()").unwrap().value.unwrap().text,
+        "(False, 5, True)"
+    );
+    assert_eq!(
+        session.run_blocking("[await f(0.1) for _ in range(3)]").unwrap().value.unwrap().text,
+        "[0.1, 0.1, 0.1]"
+    );
+    let failed = session.run_blocking("async def g():\n    1 / 0\nawait g()").unwrap().stderr.text().into_owned();
+    assert!(failed.starts_with("Traceback (most recent call last):\n  File \"<turn"), "{failed}");
+    assert!(failed.contains(", line 3, in <module>\n    await g()\n"), "{failed}");
+    // asyncio.run is what it always was, and the loop of the turns lives on.
+    assert_eq!(said(&mut session, "print(asyncio.run(f(0)))"), "0\n");
+    assert_eq!(session.run_blocking("await f(6)").unwrap().value.unwrap().text, "6");
+}
+
+#[test]
+fn rich_values_are_files_in_out() {
+    let mut session = engine().session(pinned()).unwrap();
+    let code = "class Dot:\n    def _repr_svg_(self): return '<svg/>'\n    def _repr_png_(self): return b'\\x89PNG'\n    def __repr__(self): return 'a dot'\nDot()";
+    let value = session.run_blocking(code).unwrap().value.unwrap();
+    assert_eq!(value.text, "a dot");
+    assert_eq!(value.files, ["/out/value-1.svg", "/out/value-1.png"]);
+    let files = session.files("/out");
+    assert_eq!(
+        files.iter().map(|(name, bytes)| (name.as_str(), &**bytes)).collect::<Vec<_>>(),
+        [("value-1.png", b"\x89PNG".as_slice()), ("value-1.svg", b"<svg/>".as_slice()),]
+    );
+    assert_eq!(said(&mut session, "from capibara import display\ndisplay(Dot(), 3)"), "3\n");
+    assert_eq!(session.files("/out").len(), 4);
+}
+
+#[test]
+fn completion_looks_and_changes_nothing() {
+    let mut session = engine().session(pinned()).unwrap();
+    said(
+        &mut session,
+        "import os\nvalue_one = value_two = 1\nclass A:\n    log = []\n    @property\n    def seen(self): A.log.append(1)\na = A()",
+    );
+    assert_eq!(session.complete_blocking("value_").unwrap(), ["value_one", "value_two"]);
+    assert!(session.complete_blocking("os.path.is").unwrap().contains(&"os.path.isdir(".to_owned()));
+    assert!(session.complete_blocking("a.").unwrap().contains(&"a.seen".to_owned()));
+    for odd in ["", "'", "\\", "é", "\0", "a.b.c", "x\n", "💡", &"z".repeat(5000)] {
+        session.complete_blocking(odd).unwrap();
     }
-    assert!(matches!(session.run_blocking("1"), Err(EngineError::SessionEnded { .. })));
-    let mut session = engine.session(SessionConfig::default()).unwrap();
-    session.canceler().cancel();
-    assert!(matches!(session.run_blocking("1").unwrap().status, Status::Canceled { .. }));
-    assert!(matches!(session.run_blocking("1"), Err(EngineError::SessionEnded { .. })));
+    said(&mut session, "class Slow:\n    def __getattr__(self, name):\n        while True: pass\nslow = Slow()");
+    assert_eq!(session.complete_blocking("slow.x.").unwrap(), [""; 0]);
+    assert_eq!(said(&mut session, "print(A.log, value_one)"), "[] 1\n");
+    // As if nobody had asked.
+    let mut other = engine().session(pinned()).unwrap();
+    let mut asked = engine().session(pinned()).unwrap();
+    asked.complete_blocking("pri").unwrap();
+    let [one, two] =
+        [&mut other, &mut asked].map(|session| session.run_blocking("import random; random.random()").unwrap());
+    assert_eq!((one.value, one.usage.fuel, one.job_sha256), (two.value, two.usage.fuel, two.job_sha256));
 }
 
 #[test]

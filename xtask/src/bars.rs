@@ -53,6 +53,10 @@ pub(crate) fn measure() -> Result<()> {
     );
     row("processor time of a run by two threads", cpu_of_two, "ms", 0.16);
     row("the same, ratio to one thread", cpu_of_two / cpu_of_one, "x", 1.15);
+    let (kept, stopped) = driver.turns()?;
+    row("turn of a session that is kept, processor time", kept, "ms", 0.45);
+    row("turn that grows by 4 MiB and is stopped by output, whole", stopped, "ms", 4.0);
+    row("1,000 calls of a tool, whole run", driver.tools()?, "ms", 50.0);
     drop(driver);
     for (what, options) in [("by fuel", &[][..]), ("live", &["--live"])] {
         row(&format!("{STOPPED} endless loops, {what}, latest stop past the limit"), stops(options)?, "ms", 20.0);
@@ -176,6 +180,18 @@ impl Driver {
         let reply = self.ask(&request)?;
         let mut nanos: Vec<f64> = reply["ns"].as_array().context("times")?.iter().filter_map(Value::as_f64).collect();
         Ok((percentile(&mut nanos, 0.5) / 1e6, percentile(&mut nanos, 0.99) / 1e6))
+    }
+
+    /// Processor time of a turn that is kept, and time of one that is stopped, in milliseconds.
+    fn turns(&mut self) -> Result<(f64, f64)> {
+        let reply = self.ask(&json!({"op": "turns", "n": RUNS}))?;
+        let number = |name: &str| reply[name].as_f64().with_context(|| format!("the driver's {name}"));
+        Ok((number("kept_cpu_ms")?, number("stopped_ms")?))
+    }
+
+    /// Time of a run that calls a tool 1,000 times, in milliseconds.
+    fn tools(&mut self) -> Result<f64> {
+        self.ask(&json!({"op": "tools", "n": 1000}))?["ms"].as_f64().context("the driver's time")
     }
 
     /// Runs of hello per second by so many threads, and what one takes of a processor, in milliseconds.

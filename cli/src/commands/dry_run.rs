@@ -11,6 +11,7 @@ use super::run::{Bounds, RunArguments};
 use crate::escape;
 use crate::exit_code::ExitCode;
 use crate::output::{self, Format, json};
+use crate::tool_program::ToolProgram;
 
 /// The object of `run --dry-run --format json`.
 #[derive(Serialize)]
@@ -24,6 +25,7 @@ struct DryRun<'a> {
     limits: LimitsPart,
     grants: Vec<GrantPart>,
     env: Vec<&'a str>,
+    tools: Vec<&'a str>,
     live: bool,
     modules: Vec<&'a str>,
     needs: Vec<NeedPart<'a>>,
@@ -80,11 +82,12 @@ pub(crate) fn tell(run: &RunArguments, job: &Job, scan: &Scan, bounds: &Bounds) 
         limits: LimitsPart::of(&bounds.limits, job.live),
         grants: job.grants.iter().map(grant).collect(),
         env: job.env.iter().map(|(name, _)| name.as_str()).collect(),
+        tools: run.given.tool.iter().map(ToolProgram::name).collect(),
         live: job.live,
         modules: job.modules.iter().map(|module| module.path.as_str()).collect(),
         needs: scan.needs.iter().map(need).collect(),
     };
-    match run.format {
+    match run.how.format {
         Format::Json => json::print(&report, code),
         Format::Text => {
             let console = output::text::Console::new();
@@ -153,7 +156,7 @@ fn text(report: &DryRun<'_>) -> String {
     ] {
         row("limit", &format!("{name} {value}"));
     }
-    if report.grants.is_empty() && report.env.is_empty() {
+    if report.grants.is_empty() && report.env.is_empty() && report.tools.is_empty() {
         row("grants", "none");
     }
     for grant in &report.grants {
@@ -161,6 +164,9 @@ fn text(report: &DryRun<'_>) -> String {
     }
     for name in &report.env {
         row("grant", &format!("env {name}"));
+    }
+    for name in &report.tools {
+        row("grant", &format!("tool {name}"));
     }
     if report.live {
         row("live", "real clocks and system randomness");

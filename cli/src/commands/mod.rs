@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod dry_run;
 pub(crate) mod init;
 pub(crate) mod policy;
+pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;

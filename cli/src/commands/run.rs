@@ -30,6 +30,7 @@ use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
 use crate::settings::{Key, Origin, Settings, parse_switch};
 use crate::signals::{Signal, Watch};
+use crate::tool_program::{self, ToolProgram};
 
 /// Run a script
 ///
@@ -56,6 +57,16 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
 
+    #[command(flatten)]
+    pub(crate) given: Given,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// What scripts are given and held to, in a run as in a session.
+#[derive(Debug, Args)]
+pub(crate) struct Given {
     /// strict, moderate (default), permissive or yours
     ///
     /// A preset, the name of a policy of yours (`capibara policy list`), or the path of a policy file, with a `/` in it.
@@ -144,6 +155,19 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "K=V", value_parser = parse_variable, allow_hyphen_values = true)]
     pub(crate) env: Vec<(String, String)>,
 
+    /// Let it call a program of yours (repeatable)
+    ///
+    /// The script calls it as a function by keywords, `from capibara import tools` and `tools.NAME(n=1)`, or `await
+    /// tools.aio.NAME(n=1)`. PROGRAM is started once, without a shell, and gets a line of JSON for each call,
+    /// `{"id":1,"args":{"n":1}}`; it answers by a line `{"id":1,"result":…}` or `{"id":1,"error":"…"}`, in any order. It runs with your
+    /// rights, outside of the sandbox. Default: none; strict refuses it. Example: `--tool users=./users.py`
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = OsStringValueParser::new().try_map(ToolProgram::parse), allow_hyphen_values = true)]
+    pub(crate) tool: Vec<ToolProgram>,
+}
+
+/// How a script runs, and what is said of it.
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// Language, where the script does not show it
     ///
     /// python or wasm. Python is known by `.py`, `.pyw` or a first line that names python or capibara, a WebAssembly
@@ -289,8 +313,8 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the script and gives back how the process ends.
 pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
-    let live = run.live;
-    let events = run.events.as_ref().map(Events::open).transpose()?;
+    let live = run.given.live;
+    let events = run.how.events.as_ref().map(Events::open).transpose()?;
     match (execute_told(run, settings, events.as_ref()), events) {
         (Err(failure), Some(events)) => {
             let told = events.ended(RunReport::failed(&failure, live));
@@ -305,12 +329,13 @@ pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode
 }
 
 fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Events>) -> Result<ExitCode, Failure> {
-    let policy = &run.policy.take().map_or_else(|| settings.policy(), Ok)?;
-    let RunArguments { source, args, live, language, format, epoch, seed, .. } = &run;
-    let (found, bounds) = (script_of(source)?, Bounds::new(policy, &run, settings)?);
+    let policy = &run.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
+    let RunArguments { source, args, given, how } = &run;
+    let (Given { live, epoch, seed, .. }, How { language, format, .. }) = (given, how);
+    let (found, bounds) = (script_of(source)?, Bounds::new(policy, given, settings)?);
     let narrow = !policy.overridable.allows(Setting::Language);
     let language = match script::language(&found, language.as_deref(), &policy.name, narrow) {
-        Err(failure) if failure.exit == ExitCode::Denied && !run.dry_run => {
+        Err(failure) if failure.exit == ExitCode::Denied && !run.how.dry_run => {
             Recorder::denied(&found.script, policy, &failure)?;
             return Err(failure);
         }
@@ -325,7 +350,7 @@ fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Even
     config.single_run = true;
     let engine = Engine::new(config)?;
     let scan = engine.scan(&job);
-    if run.dry_run {
+    if run.how.dry_run {
         return Ok(dry_run::tell(&run, &job, &scan, &bounds));
     }
     let recorder = Recorder::open(&job, &scan)?;
@@ -337,7 +362,12 @@ fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Even
     if format == &Format::Text {
         output::scan::warn(&Console::new(), &scan);
     }
-    match run_recorded(&run, &engine, job, language, events) {
+    // What is denied starts nothing.
+    let started = tool_program::tools(&given.tool).and_then(|tools| {
+        job.tools = tools;
+        run_recorded(&run, &engine, job, language, events)
+    });
+    match started {
         Ok(ended) => {
             recorder.ended(&ended.outcome);
             // The process ends after this: giving back what the engine mapped would only take time.
@@ -375,10 +405,10 @@ fn run_recorded(
         job.sink = Some(Box::new(events.clone()));
     }
     let instead = events.is_some_and(Events::on_stdout);
-    job.capture = run.format == Format::Json && !instead;
-    let (outcome, mut left) = if run.format == Format::Text && !instead {
-        let shown = LiveOutput::new(watch.caught(), run.raw);
-        let status = run.progress && shown.show_status(&job.limits, job.live);
+    job.capture = run.how.format == Format::Json && !instead;
+    let (outcome, mut left) = if run.how.format == Format::Text && !instead {
+        let shown = LiveOutput::new(watch.caught(), run.how.raw);
+        let status = run.how.progress && shown.show_status(&job.limits, job.live);
         job.sink = Some(match events {
             Some(events) => Box::new(Both(shown.clone(), events.clone())),
             None => Box::new(shown.clone()),
@@ -407,10 +437,11 @@ fn run_recorded(
 fn told(run: &RunArguments, ended: Ended, bounds: &Bounds, events: Option<&Events>) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
     let code = ended.tell(&console, bounds)?;
-    if run.stats {
+    console.tools(&ended.outcome.tools);
+    if run.how.stats {
         console.stats(&ended.outcome);
     }
-    Ok(report(ended.outcome, !bounds.narrow, run.format, events, code))
+    Ok(report(ended.outcome, !bounds.narrow, run.how.format, events, code))
 }
 
 /// Gives what came of a run to whoever reads JSON. `code` is the exit code if that works.
@@ -479,7 +510,7 @@ fn standard_input() -> Stdin {
 pub(crate) struct Bounds {
     policy: String,
     /// The policy with what flags changed and granted.
-    applied: Policy,
+    pub(crate) applied: Policy,
     /// What the policy says by itself.
     own: Limits,
     /// Whether flags can only lower it.
@@ -490,14 +521,14 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    fn new(policy: &Policy, run: &RunArguments, settings: &Settings) -> Result<Self, Failure> {
+    pub(crate) fn new(policy: &Policy, given: &Given, settings: &Settings) -> Result<Self, Failure> {
         let mut applied = policy.clone();
         let flags = LimitsChange {
-            fuel: run.fuel,
-            wall_time: run.timeout,
-            memory: run.memory,
-            output: run.max_output,
-            bytes_written: run.max_disk,
+            fuel: given.fuel,
+            wall_time: given.timeout,
+            memory: given.memory,
+            output: given.max_output,
+            bytes_written: given.max_disk,
         };
         applied.apply(&flags)?;
         let defaults = applied.apply_defaults(&settings.limits(&flags));
@@ -512,10 +543,13 @@ impl Bounds {
         .filter(|(_, set)| *set)
         .filter_map(|(key, _)| Some((key, settings.origin(key)?.clone())))
         .collect();
-        applied.grant_files(run.read.iter().map(Mount::of_policy).collect(), false)?;
-        applied.grant_files(run.write.iter().map(Mount::of_policy).collect(), true)?;
-        applied.grant_env(run.env.iter().cloned())?;
-        if run.live {
+        applied.grant_files(given.read.iter().map(Mount::of_policy).collect(), false)?;
+        applied.grant_files(given.write.iter().map(Mount::of_policy).collect(), true)?;
+        applied.grant_env(given.env.iter().cloned())?;
+        if !given.tool.is_empty() {
+            applied.check_grant(Setting::Tool.flag())?;
+        }
+        if given.live {
             applied.check_live()?;
             applied.limits.fuel = None;
         }
@@ -525,7 +559,7 @@ impl Bounds {
     }
 
     /// What to do about a limit that was met.
-    fn hint(&self, kind: LimitKind, allowed: u64) -> String {
+    pub(crate) fn hint(&self, kind: LimitKind, allowed: u64) -> String {
         let hint = text::limit_hint(kind, &self.policy, self.can_raise(kind, allowed));
         let key = Key::of_limit(kind.name());
         match self.set.iter().find(|(set, _)| Some(*set) == key) {

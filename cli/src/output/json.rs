@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use capibara::{Captured, Divergence, LimitHit, Outcome, RuntimeId, Scan, Status, Trap, Usage};
+use capibara::{Captured, Divergence, LimitHit, Outcome, RuntimeId, Scan, Status, ToolUse, Trap, Usage};
 use capibara_policies::FindingJson;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
@@ -46,6 +46,7 @@ pub(crate) struct RunReport {
     scan: Option<RunScan>,
     divergence: Vec<DivergenceReport>,
     artifacts: [(); 0],
+    tools: Vec<ToolReport>,
     job_sha256: Option<String>,
     epoch: Option<String>,
     seed: Option<String>,
@@ -85,6 +86,21 @@ struct DivergenceReport {
 impl From<Divergence> for DivergenceReport {
     fn from(divergence: Divergence) -> Self {
         Self { path: divergence.path, access: if divergence.write { "write" } else { "read" } }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ToolReport {
+    name: String,
+    calls: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+impl From<ToolUse> for ToolReport {
+    fn from(tool: ToolUse) -> Self {
+        let ToolUse { name, calls, failed, last_error, .. } = tool;
+        Self { name, calls, failed, last_error }
     }
 }
 
@@ -138,6 +154,7 @@ impl RunReport {
             stdout_truncated,
             stderr_truncated,
             usage: Some(outcome.usage.into()),
+            tools: outcome.tools.into_iter().map(Into::into).collect(),
             divergence: outcome.divergence.into_iter().map(Into::into).collect(),
             quotas_met: outcome.quotas_met.into_iter().map(Into::into).collect(),
             job_sha256: Some(outcome.job_sha256.to_string()),
@@ -205,6 +222,7 @@ impl RunReport {
             scan: None,
             divergence: Vec::new(),
             artifacts: [],
+            tools: Vec::new(),
             job_sha256: None,
             epoch: None,
             seed: None,
@@ -383,7 +401,7 @@ mod tests {
                 r#""stderr_truncated":false,"limit":null,"trap":null,"error":null,"#,
                 r#""usage":{"fuel":7,"wall_ms":0.0,"slept_ms":0.0,"memory_peak_bytes":0,"output_bytes":0,"files_written":0,"#,
                 r#""bytes_written":0,"host_calls":0,"files_peak":0,"descriptors_peak":0},"quotas_met":[],"#,
-                r#""scan":null,"divergence":[],"artifacts":[],"#,
+                r#""scan":null,"divergence":[],"artifacts":[],"tools":[],"#,
                 r#""job_sha256":"0000000000000000000000000000000000000000000000000000000000000000","#,
                 r#""epoch":"2026-01-31T12:00:00Z","seed":"340282366920938463463374607431768211455","live":false,"#,
                 r#""determined":true,"#,

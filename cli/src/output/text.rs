@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use capibara::{LimitHit, LimitKind, Outcome, Stream, Usage};
+use capibara::{LimitHit, LimitKind, Outcome, Stream, ToolUse, Usage};
 
 use super::live::{Broken, Left};
 use super::outlet::{Outlet, Patience};
@@ -66,6 +66,14 @@ impl Console {
         }
         if let Some(hint) = &failure.hint {
             self.hint(hint);
+        }
+    }
+
+    /// What went wrong with tools.
+    pub(crate) fn tools(&self, tools: &[ToolUse]) {
+        for ToolUse { name, calls, failed, last_error, .. } in tools.iter().filter(|tool| tool.failed > 0) {
+            let why = last_error.as_ref().map_or(String::new(), |why| format!("; the last: {why}"));
+            self.say(&format!("tool {name}: {failed} of {calls} calls failed{why}"));
         }
     }
 

@@ -121,7 +121,7 @@ pub(super) async fn compiled(
     }
     let visit = guest.start.visit();
     let work = pin!(compile(guest, runtime, name, source, until, &visit));
-    let made = match until.watch(work, &visit, Arc::default()).await {
+    let made = match until.watch(work, &visit, Arc::default(), None).await {
         Ended::Returned(Ok(made)) => made.map(Arc::new),
         // Out of fuel, memory or stack: so it is each time.
         Ended::Returned(Err(CallError::Guest(error))) if error.is::<wasmtime::Trap>() => None,

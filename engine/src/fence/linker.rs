@@ -3,10 +3,11 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Caller, Extern, Linker};
 
+use super::calls::{self, LARGEST_MESSAGE, refused};
 use super::state::{State, StopError};
 use crate::events::Waiting;
 use crate::world::{Fault, Progress, Wait, World};
@@ -146,6 +147,83 @@ async fn sleep(state: &mut State, until: Instant) {
     .await;
 }
 
+/// The module that a guest imports its own functions from: see [`calls`].
+const OURS: &str = "capibara";
+/// No call has its answer, and none waits for one.
+const NONE_CAN_COME: i32 = -1;
+/// There is no such answer.
+const NO_ANSWER: i32 = -1;
+
+/// Takes a message of the guest.
+fn call(mut caller: Caller<'_, State>, at: u32, length: u32) -> wasmtime::Result<i32> {
+    count(&mut caller);
+    let Some(calls) = caller.data().calls.clone() else { return Ok(refused::NOBODY_LISTENS) };
+    if length > LARGEST_MESSAGE {
+        return Ok(refused::TOO_LARGE);
+    }
+    let (memory, world) = enter(&mut caller)?;
+    world.count_message(u64::from(length));
+    let end = at.checked_add(length).map(|end| at as usize..end as usize);
+    let Some(message) = end.and_then(|range| memory.get(range)) else { return Ok(refused::NOT_UNDERSTOOD) };
+    Ok(calls::lock(&calls).take(message))
+}
+
+/// Waits for an answer; its call, 0 if none came in time, less than 0 if none can come. Of a negative time, for ever.
+async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Result<i32> {
+    count(&mut caller);
+    enter(&mut caller)?;
+    let Some(calls) = caller.data().calls.clone() else { return Ok(NONE_CAN_COME) };
+    let began = Instant::now();
+    let until = u64::try_from(milliseconds).ok().and_then(|most| began.checked_add(Duration::from_millis(most)));
+    let timer = caller.data().timer.clone();
+    let mut alarm = timer.alarm();
+    caller.data().tell_usage();
+    caller.data().tell_waiting(Waiting::Moment);
+    let answered = poll_fn(|cx| {
+        let mut calls = calls::lock(&calls);
+        if let Some(number) = calls.announce() {
+            return Poll::Ready(number);
+        }
+        if !calls.any_waits() {
+            return Poll::Ready(NONE_CAN_COME);
+        }
+        match until {
+            Some(until) if Instant::now() >= until && !calls.is_fresh() => Poll::Ready(0),
+            // Without an alarm it would wait for an answer, which comes or is late.
+            Some(until) => {
+                let _ = alarm.set(until, cx.waker());
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    caller.data().tell_waiting(Waiting::Nothing);
+    // A script that watches the clock sees that time has passed.
+    caller.data_mut().world.pass(began.elapsed());
+    enter(&mut caller)?;
+    Ok(answered)
+}
+
+/// Copies an answer, if there is room for it; its length, or less than 0 if there is none.
+fn read(mut caller: Caller<'_, State>, number: i32, at: u32, capacity: u32) -> wasmtime::Result<i32> {
+    count(&mut caller);
+    let Some(calls) = caller.data().calls.clone() else { return Ok(NO_ANSWER) };
+    let (memory, world) = enter(&mut caller)?;
+    let mut calls = calls::lock(&calls);
+    let Some(answer) = calls.answer(number) else { return Ok(NO_ANSWER) };
+    let Ok(length) = u32::try_from(answer.len()) else { return Ok(NO_ANSWER) };
+    if length > capacity {
+        return Ok(length.cast_signed());
+    }
+    let end = at.checked_add(length).map(|end| at as usize..end as usize);
+    let Some(place) = end.and_then(|range| memory.get_mut(range)) else { return Ok(NO_ANSWER) };
+    place.copy_from_slice(answer);
+    world.count_message(u64::from(length));
+    calls.has_read(number);
+    Ok(length.cast_signed())
+}
+
 /// Defines functions that answer at once, each a method of the World with the same name and parameters.
 macro_rules! define {
     ($linker:ident: $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
@@ -168,7 +246,7 @@ macro_rules! define_waiting {
     )*};
 }
 
-/// Defines all of WASI preview 1.
+/// Defines all of WASI preview 1, and the three functions of ours.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     define! { linker:
         args_get(argv: u32, buffer: u32);
@@ -219,6 +297,11 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         fd_read(fd: u32, iovs: u32, iovs_len: u32, result: u32);
         poll_oneoff(subscriptions: u32, events: u32, count: u32, result: u32);
     }
+    linker.func_wrap(OURS, "call", call)?;
+    linker.func_wrap_async(OURS, "wait", |caller: Caller<'_, State>, (milliseconds,): (i32,)| {
+        Box::new(wait(caller, milliseconds))
+    })?;
+    linker.func_wrap(OURS, "read", read)?;
     linker.func_wrap(WASI, "proc_exit", |mut caller: Caller<'_, State>, code: u32| -> wasmtime::Result<()> {
         count(&mut caller);
         let (memory, world) = enter(&mut caller)?;

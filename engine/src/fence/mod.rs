@@ -1,5 +1,6 @@
 //! Where scripts run. One fence so far: WebAssembly in this process.
 
+mod calls;
 mod compiled;
 mod guest;
 mod linker;
@@ -13,6 +14,6 @@ pub(crate) use compiled::CompiledScripts;
 pub(crate) use guest::{Guest, Runtime, Start};
 pub(crate) use linker::{WASI, link};
 pub(crate) use state::{MAX_TABLE_ELEMENTS, State, StopError};
-pub(crate) use turn::Turns;
+pub(crate) use turn::{TurnJob, Turns};
 pub(crate) use wasm::{denied, run};
 pub(crate) use watch::{Processors, block_on};

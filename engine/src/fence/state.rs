@@ -1,11 +1,12 @@
 //! What a store carries: the World of one run, and the limiter of its memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use wasmtime::{Memory, ResourceLimiter};
 
+use super::calls::Calls;
 use super::stdin::HostStdin;
 use crate::cancel::Canceler;
 use crate::events::{Meter, Waiting};
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) slept_nanos: Arc<AtomicU64>,
     /// Wakes this run where it waits.
     pub(crate) timer: Arc<Timer>,
+    /// Messages of the guest and their answers, where somebody listens.
+    pub(crate) calls: Option<Arc<Mutex<Calls>>>,
     /// Reads the host's standard input for this run.
     pub(crate) stdin: Option<HostStdin>,
     /// What is used so far, where somebody listens.
@@ -63,6 +66,7 @@ impl State {
             deadline: None,
             canceler: Canceler::new(),
             slept_nanos: Arc::default(),
+            calls: None,
             stdin,
             timer,
             meter: None,

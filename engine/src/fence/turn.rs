@@ -1,8 +1,14 @@
-//! Turns of a session: the same World and memory, a new store and instance for each.
+//! Turns of a session: a new store and instance for each, on the memory and in the World that the last one left.
+//!
+//! A turn is a transaction. It works on a copy of the World, and what it does to memory can be undone. If it ends by
+//! itself, both are kept; otherwise the session is what it was before.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use capibara_policies::Limits;
+
+use super::calls::Calls;
 use super::guest::{Guest, Start};
 use super::wasm::{Bounds, Drawn, Named, Work, check, execute, quotas};
 use crate::cancel::Canceler;
@@ -11,19 +17,23 @@ use crate::fields::Fields;
 use crate::identity::Identity;
 use crate::image::KeptMemory;
 use crate::job::{Script, env_of};
-use crate::outcome::{Digest, Outcome, Status};
+use crate::outcome::{Digest, Outcome};
 use crate::scan::Scan;
 use crate::session::SessionConfig;
-use crate::stream::Stdin;
+use crate::stream::{OutputSink, Stdin};
 use crate::timer::Timer;
+use crate::tools::Tools;
 use crate::world::{ClockConfig, HostGrant, RandomConfig, TurnConfig, World, WorldConfig};
 
 /// What turns leave for the next one.
 pub(crate) struct Turns {
     guest: Arc<Guest>,
     memory: KeptMemory,
-    /// `None` during a turn, and after one that did not end by itself.
-    world: Option<World>,
+    world: World,
+    calls: Arc<Mutex<Calls>>,
+    tools_sha256: Option<[u8; 32]>,
+    /// Whether a turn was kept that called a tool.
+    called: bool,
     drawn: Drawn,
     granted: Vec<(String, bool)>,
     env: Vec<(String, String)>,
@@ -33,6 +43,19 @@ pub(crate) struct Turns {
     bytes_written: u64,
 }
 
+/// What a turn is to do, and what it is held to.
+pub(crate) struct TurnJob<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) scan: &'a Arc<Scan>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) sink: Option<Box<dyn OutputSink>>,
+    pub(crate) capture: bool,
+    pub(crate) canceler: &'a Canceler,
+    pub(crate) timer: &'a Arc<Timer>,
+    /// Whether it is undone, however it ends.
+    pub(crate) undo: bool,
+}
+
 impl Turns {
     pub(crate) fn new(guest: Arc<Guest>, config: &SessionConfig, opened: Vec<HostGrant>) -> Result<Self, EngineError> {
         let memory = match &guest.start {
@@ -40,6 +63,7 @@ impl Turns {
             Start::Program { .. } => None,
         };
         let memory = memory.ok_or_else(|| EngineError::contract("it has no sessions"))?;
+        let tools = Tools::new(&config.tools)?;
         let drawn = Drawn::of(config.epoch, config.seed)?;
         let granted = opened.iter().map(|grant| (grant.guest.clone(), grant.writable)).collect();
         let env: Vec<_> = env_of(&config.policy).collect();
@@ -61,7 +85,10 @@ impl Turns {
         Ok(Self {
             guest,
             memory,
-            world: Some(world),
+            world,
+            tools_sha256: tools.digest(),
+            calls: Arc::new(Mutex::new(Calls::new(tools, config.limits.output))),
+            called: false,
             drawn,
             granted,
             env,
@@ -76,29 +103,42 @@ impl Turns {
         self.memory.bytes()
     }
 
+    /// Files in memory below a directory, by path relative to it.
+    pub(crate) fn files(&mut self, dir: &str) -> Vec<(String, Arc<[u8]>)> {
+        self.world.take_files(dir)
+    }
+
     /// Runs a turn. `None` if there can be none any more.
     pub(crate) async fn run(
         &mut self,
-        code: &str,
-        scan: &Arc<Scan>,
+        job: TurnJob<'_>,
         config: &SessionConfig,
-        canceler: &Canceler,
-        timer: &Arc<Timer>,
     ) -> Result<Option<Outcome>, EngineError> {
-        let (limits, live) = (&config.limits, config.live);
+        let TurnJob { code, scan, limits, sink, capture, canceler, timer, undo: undone } = job;
+        let live = config.live;
         let bounds = Bounds::new(limits, canceler, timer);
         check(&self.guest, limits, code.as_bytes())?;
-        let Some(mut world) = self.world.take() else { return Ok(None) };
+        if self.past.is_some() && self.memory.bytes() == 0 {
+            return Ok(None);
+        }
+        let mut world = self.world.fork();
         world.begin_turn(TurnConfig {
-            sink: None,
-            capture: true,
+            sink,
+            capture,
             output: limits.output,
             deadline: bounds.deadline,
             sleep_limit: limits.wall_time,
         });
+        let undo = self.memory.begin()?;
+        // Also where this future is dropped, or execution fails.
+        let calls = Uncommitted(&self.calls);
         let work = Work::Turn { source: code.as_bytes(), memory: &self.memory };
-        let mut ran = execute(&self.guest, world, None, &bounds, work, None).await?;
-        ran.count_from(&mut self.files_written, &mut self.bytes_written);
+        let mut ran = execute(&self.guest, world, None, &bounds, Some(&self.calls), work, None).await?;
+        let committed = ran.completed() && !undone;
+        calls.done();
+        ran.take_calls(Some(&self.calls), committed);
+        let (mut files_written, mut bytes_written) = (self.files_written, self.bytes_written);
+        ran.count_from(&mut files_written, &mut bytes_written);
         let turn = Identity {
             language: config.language.name(),
             script: &Script::Code(code.to_owned()),
@@ -114,15 +154,37 @@ impl Turns {
             stdin_sha256: ran.end.stdin_sha256,
             stdin_bytes: ran.end.stdin_bytes,
             stdin_end: ran.end.stdin_end,
+            tools_sha256: self.tools_sha256,
         }
         .digest();
         let job_sha256 = after(self.past, turn);
-        self.past = Some(job_sha256);
+        let called = self.called || ran.called();
         let named = Named { job_sha256, epoch: self.drawn.epoch, seed: self.drawn.seed, live };
-        let (outcome, world) = ran.outcome(&self.guest, limits, scan.clone(), named);
-        // Otherwise its memory may be in the middle of anything.
-        self.world = matches!(outcome.status, Status::Completed { .. }).then_some(world);
+        let (mut outcome, world) = ran.outcome(&self.guest, limits, scan.clone(), named);
+        outcome.determined &= !called;
+        if committed {
+            undo.keep();
+            self.world = world;
+            self.past = Some(job_sha256);
+            self.called = called;
+            (self.files_written, self.bytes_written) = (files_written, bytes_written);
+        }
         Ok(Some(outcome))
+    }
+}
+
+/// Undoes the calls of a turn, unless it is told that the turn is over.
+struct Uncommitted<'a>(&'a Mutex<Calls>);
+
+impl Uncommitted<'_> {
+    fn done(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Uncommitted<'_> {
+    fn drop(&mut self) {
+        super::calls::lock(self.0).end(false);
     }
 }
 

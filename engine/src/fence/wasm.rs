@@ -2,14 +2,15 @@
 
 use std::io::IsTerminal;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use capibara_policies::{LimitKind, Limits};
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Store, TypedFunc, UpdateDeadline};
 
+use super::calls::{self, Calls};
 use super::compiled::{Compiled, compiled};
 use super::guest::{CallError, Guest, Interpreter, Start};
 use super::state::{State, StopError};
@@ -23,11 +24,12 @@ use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
 use crate::job::{Epoch, Job, Script};
 use crate::os;
-use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage};
+use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage, Value};
 use crate::program;
 use crate::scan::Scan;
 use crate::stream::OutputSink;
 use crate::timer::{Ticking, Timer};
+use crate::tools::{ToolUse, Tools};
 use crate::world::{
     ClockConfig, Fault, HostGrant, InputEnd, Quotas, RandomConfig, Refused, Stop, World, WorldConfig, WorldEnd,
 };
@@ -86,9 +88,11 @@ impl<'a> Bounds<'a> {
         inner: Pin<&'a mut F>,
         visit: &'a Visit,
         slept_nanos: Arc<AtomicU64>,
+        calls: Option<&'a Mutex<Calls>>,
     ) -> Watch<'a, F> {
         let (canceler, alarm) = (self.canceler, self.timer.alarm());
-        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0, reporter: None }
+        let (deadline, polls, reporter) = (self.deadline, 0, None);
+        Watch { inner, deadline, slept_nanos, canceler, alarm, visit, polls, reporter, calls }
     }
 }
 
@@ -111,6 +115,8 @@ pub(super) struct Ran {
     memory_peak: u64,
     memory_refused: Option<u64>,
     host_calls: u64,
+    tools: Vec<ToolUse>,
+    value: Option<Value>,
     world: World,
     pub(super) end: WorldEnd,
 }
@@ -125,7 +131,8 @@ pub(crate) async fn run(
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
-    let Job { language, args, env, stdin, limits, epoch, seed, live, sink, events, capture, canceler, .. } = job;
+    let Job { language, args, env, stdin, limits, epoch, seed, live, tools, sink, events, capture, canceler, .. } = job;
+    let tools = Tools::new(&tools)?;
     let bounds = Bounds::new(&limits, &canceler, timer);
     let script = scan.script.clone();
     let Drawn { epoch, seed } = Drawn::of(epoch, seed)?;
@@ -178,7 +185,10 @@ pub(crate) async fn run(
         reporter.begin(started, bounds.deadline);
         reporter
     });
-    let ran = execute(guest, world, host_stdin, &bounds, work, reporter).await?;
+    let tools_sha256 = tools.digest();
+    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
+    let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work, reporter).await?;
+    ran.take_calls(calls.as_deref(), true);
 
     let job_sha256 = Identity {
         language: language.name(),
@@ -195,6 +205,7 @@ pub(crate) async fn run(
         stdin_sha256: ran.end.stdin_sha256,
         stdin_bytes: ran.end.stdin_bytes,
         stdin_end: ran.end.stdin_end,
+        tools_sha256,
     }
     .digest();
     Ok(ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live }).0)
@@ -256,6 +267,7 @@ pub(super) async fn execute(
     world: World,
     stdin: Option<HostStdin>,
     bounds: &Bounds<'_>,
+    calls: Option<&Arc<Mutex<Calls>>>,
     work: Work<'_>,
     reporter: Option<Reporter>,
 ) -> Result<Ran, EngineError> {
@@ -271,11 +283,12 @@ pub(super) async fn execute(
     store.data_mut().deadline = Some(bounds.deadline);
     store.data_mut().canceler = bounds.canceler.clone();
     store.data_mut().meter = reporter.as_ref().map(Reporter::meter);
+    store.data_mut().calls = calls.cloned();
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
         let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
-        let mut watch = bounds.watch(call, &visit, slept_nanos);
+        let mut watch = bounds.watch(call, &visit, slept_nanos, calls.map(|calls| &**calls));
         watch.reporter = reporter;
         watch.await
     };
@@ -312,6 +325,8 @@ pub(super) async fn execute(
         memory_peak,
         memory_refused: state.memory_refused,
         host_calls: state.host_calls,
+        tools: Vec::new(),
+        value: None,
         world,
         end,
     })
@@ -336,9 +351,27 @@ impl Ran {
         }
     }
 
+    /// Takes what was called, and the value of a turn. With `committed`, what the turn did is kept.
+    pub(super) fn take_calls(&mut self, calls: Option<&Mutex<Calls>>, committed: bool) {
+        if let Some(calls) = calls {
+            (self.tools, self.value) = calls::lock(calls).end(committed);
+        }
+    }
+
+    /// Whether it ended by itself.
+    pub(super) fn completed(&self) -> bool {
+        matches!(self.status, Status::Completed { .. })
+    }
+
+    /// Whether it called a tool.
+    pub(super) fn called(&self) -> bool {
+        self.tools.iter().any(|tool| tool.calls > 0)
+    }
+
     /// The outcome, and the World for the next turn.
     pub(super) fn outcome(self, guest: &Guest, limits: &Limits, scan: Arc<Scan>, named: Named) -> (Outcome, World) {
-        let Self { status, end, world, .. } = self;
+        let called = self.called();
+        let Self { status, end, world, tools, value, .. } = self;
         let Named { job_sha256, epoch, seed, live } = named;
         let outcome = Outcome {
             quotas_met: quotas_met(limits, end.refused, self.memory_refused, &status),
@@ -362,9 +395,11 @@ impl Ran {
             epoch,
             seed,
             live,
-            determined: !live && !self.by_real_time && !end.stdin_terminal_seen && end.host_sha256.is_none(),
+            determined: !live && !self.by_real_time && !end.stdin_terminal_seen && end.host_sha256.is_none() && !called,
             runtime: Some(guest.id.clone()),
             scan,
+            tools,
+            value,
         };
         (outcome, world)
     }
@@ -389,6 +424,7 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         stdin_sha256: Sha256::digest([]).into(),
         stdin_bytes: 0,
         stdin_end: InputEnd::NotSeen,
+        tools_sha256: Tools::new(&job.tools).ok().and_then(|tools| tools.digest()),
     }
     .digest();
     Outcome {
@@ -405,6 +441,8 @@ pub(crate) fn denied(job: Job, scan: Arc<Scan>) -> Outcome {
         determined: !job.live,
         runtime: None,
         scan,
+        tools: Vec::new(),
+        value: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::calls::{self, Calls};
 use crate::cancel::Canceler;
 use crate::events::Reporter;
 use crate::image::Visit;
@@ -45,6 +46,8 @@ pub(crate) struct Watch<'a, F> {
     pub(crate) polls: u64,
     /// Tells somebody what the run uses.
     pub(crate) reporter: Option<Reporter>,
+    /// Calls of the guest that go on meanwhile.
+    pub(crate) calls: Option<&'a Mutex<Calls>>,
 }
 
 impl<F> Watch<'_, F> {
@@ -81,8 +84,15 @@ impl<F: Future> Future for Watch<'_, F> {
         }
         this.polls += 1;
         this.visit.here();
-        if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
-            return Poll::Ready(Ended::Returned(output));
+        loop {
+            if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
+                return Poll::Ready(Ended::Returned(output));
+            }
+            // A call that is done, or was never looked at, may be what the guest waits for.
+            let answered = this.calls.is_some_and(|calls| calls::lock(calls).poll(cx));
+            if !answered || this.canceler.is_canceled() || Instant::now() >= this.due() {
+                break;
+            }
         }
         this.canceler.watch(cx.waker());
         // `cancel` may have come between the look above and `watch`.
@@ -95,8 +105,13 @@ impl<F: Future> Future for Watch<'_, F> {
             return Poll::Ready(Ended::Deadline);
         }
         // Whoever sets the canceler's flag alone wakes nobody: then the run looks by itself.
-        let next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
-        let next = report.map_or(next, |report| report.min(next));
+        let mut next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
+        if let Some(late) = this.calls.and_then(|calls| calls::lock(calls).next_deadline()) {
+            next = next.min(late);
+        }
+        if let Some(report) = report {
+            next = next.min(report);
+        }
         match this.alarm.set(next, cx.waker()) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Ended::NoTimer(error)),

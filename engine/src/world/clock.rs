@@ -50,7 +50,9 @@ pub(crate) struct Clock {
     /// Fuel of the turns before.
     earlier: u64,
     slept: u64,
-    /// Of it, what the turns before slept.
+    /// Real time that the host let pass for a virtual clock, which is no sleep.
+    waited: u64,
+    /// Of the sleep, what the turns before slept.
     slept_earlier: u64,
     started: Instant,
     /// The most that may be slept, as virtual time does not pass while the host waits.
@@ -59,7 +61,16 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(config: ClockConfig) -> Self {
-        Self { config, fuel: 0, earlier: 0, slept: 0, slept_earlier: 0, started: Instant::now(), limit: None }
+        Self {
+            config,
+            fuel: 0,
+            earlier: 0,
+            slept: 0,
+            waited: 0,
+            slept_earlier: 0,
+            started: Instant::now(),
+            limit: None,
+        }
     }
 
     pub(crate) fn set_fuel(&mut self, used: u64) {
@@ -91,15 +102,22 @@ impl Clock {
         self.fuel.checked_div(FUEL_PER_NANO).unwrap_or(0)
     }
 
+    fn monotonic_nanos(&self) -> u64 {
+        self.fuel_nanos().saturating_add(self.slept).saturating_add(self.waited)
+    }
+
+    /// Lets a virtual clock go on by real time that passed while the script waited for its host.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(nanos(time));
+    }
+
     /// The time of a clock.
     pub(crate) fn now(&self, id: ClockId) -> u64 {
         match (self.config, id) {
             (ClockConfig::Virtual { epoch_nanos }, ClockId::Realtime) => {
-                epoch_nanos.saturating_add(self.fuel_nanos()).saturating_add(self.slept)
+                epoch_nanos.saturating_add(self.monotonic_nanos())
             }
-            (ClockConfig::Virtual { .. }, ClockId::Monotonic) => {
-                self.fuel_nanos().saturating_add(self.slept).saturating_add(MONOTONIC_START)
-            }
+            (ClockConfig::Virtual { .. }, ClockId::Monotonic) => self.monotonic_nanos().saturating_add(MONOTONIC_START),
             (ClockConfig::Virtual { .. }, ClockId::Cpu) => self.fuel_nanos(),
             (ClockConfig::Live, ClockId::Realtime) => {
                 nanos(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))

@@ -46,13 +46,34 @@ impl Content {
 }
 
 /// The bytes of a file of the script.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Chunks {
     len: u64,
-    /// Chunk after chunk. What is missing, of one or behind the last, is zero; nothing lies behind `len`.
-    chunks: Vec<Vec<u8>>,
+    /// Chunk after chunk. What is missing, of one or behind the last, is zero; nothing lies behind `len`. A copy of the file has
+    /// the same chunks, and whoever writes to one of them first gets one of its own.
+    chunks: Vec<Arc<Vec<u8>>>,
     /// Bytes taken of the memory quota.
     held: u64,
+}
+
+impl Clone for Chunks {
+    /// With the same capacity: that is what the account knows.
+    fn clone(&self) -> Self {
+        let mut chunks = Vec::with_capacity(self.chunks.capacity());
+        chunks.extend_from_slice(&self.chunks);
+        Self { len: self.len, chunks, held: self.held }
+    }
+}
+
+/// A chunk to be changed, with the capacity it had.
+fn own(chunk: &mut Arc<Vec<u8>>) -> Result<&mut Vec<u8>, Stop> {
+    if Arc::get_mut(chunk).is_none() {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(chunk.capacity()).map_err(|_| Stop::HostMemory)?;
+        copy.extend_from_slice(chunk);
+        *chunk = Arc::new(copy);
+    }
+    Arc::get_mut(chunk).ok_or(Stop::HostMemory)
 }
 
 impl Chunks {
@@ -98,6 +119,7 @@ impl Chunks {
             if piece.is_empty() {
                 break;
             }
+            let chunk = own(chunk)?;
             if chunk.len() < within {
                 chunk.resize(within, 0);
             }
@@ -124,6 +146,12 @@ impl Chunks {
             if within > 0
                 && let Some(chunk) = self.chunks.get_mut(index)
             {
+                if Arc::get_mut(chunk).is_none() {
+                    let before = chunk.capacity();
+                    *chunk = Arc::new(chunk.get(..within).unwrap_or(chunk).to_vec());
+                    give(ledger, &mut self.held, length_of(before.saturating_sub(chunk.capacity())));
+                }
+                let Some(chunk) = Arc::get_mut(chunk) else { return };
                 chunk.truncate(within);
                 if chunk.capacity().saturating_sub(chunk.len()) >= KEPT_BYTES {
                     let before = chunk.capacity();
@@ -159,7 +187,7 @@ impl Chunks {
             return Ok(false);
         }
         if self.chunks.len() < needed {
-            self.chunks.resize_with(needed, Vec::new);
+            self.chunks.resize_with(needed, Arc::default);
         }
         Ok(true)
     }
@@ -174,16 +202,17 @@ impl Chunks {
         let room = capacity.saturating_add(usize::try_from(ledger.room()).unwrap_or(usize::MAX));
         let wanted = capacity.saturating_mul(2).clamp(needed.min(CHUNK), CHUNK).min(room);
         if wanted > capacity && take(ledger, &mut self.held, length_of(wanted.saturating_sub(capacity))) {
+            let chunk = own(chunk)?;
             let additional = wanted.saturating_sub(chunk.len());
             chunk.try_reserve_exact(additional).map_err(|_| Stop::HostMemory)?;
         }
-        Ok(needed.min(chunk.capacity()))
+        Ok(needed.min(self.chunks.get(index).map_or(0, |chunk| chunk.capacity())))
     }
 
     /// Checks that the account is right.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn check(&self) {
-        let chunks: usize = self.chunks.iter().map(Vec::capacity).sum();
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity()).sum();
         assert_eq!(self.held, chunks as u64 + self.chunks.capacity() as u64 * PLACE_BYTES);
         for (index, chunk) in self.chunks.iter().enumerate() {
             assert!(chunk.len() <= CHUNK && (index * CHUNK + chunk.len()) as u64 <= self.len || chunk.is_empty());

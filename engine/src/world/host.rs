@@ -184,11 +184,13 @@ impl HostPlace {
 pub(crate) struct HostId(usize);
 
 /// What a descriptor refers to.
+#[derive(Clone)]
 enum Open {
     Directory(HostPath),
     File { file: Arc<File>, grant: usize },
 }
 
+#[derive(Clone)]
 struct Grant {
     root: Root,
     writable: bool,
@@ -196,8 +198,9 @@ struct Grant {
     depth: usize,
 }
 
+#[derive(Clone)]
 enum Root {
-    Directory(Dir),
+    Directory(Arc<Dir>),
     File(Arc<File>),
 }
 
@@ -212,6 +215,7 @@ struct Inode {
 }
 
 /// All grants of one run and what is open of them.
+#[derive(Clone)]
 pub(crate) struct Hosts {
     grants: Vec<Grant>,
     /// Directories of grants that are also nodes of the tree: the grants themselves and what leads to one inside of
@@ -259,7 +263,7 @@ impl Hosts {
         let (root, id) = match root {
             HostRoot::Directory(dir) => {
                 let meta = dir.dir_metadata().map_err(|error| errno(&error))?;
-                (Root::Directory(dir), (meta.dev(), meta.ino()))
+                (Root::Directory(Arc::new(dir)), (meta.dev(), meta.ino()))
             }
             HostRoot::File(file) => {
                 let meta = file.metadata().map_err(|error| errno(&error))?;

@@ -250,6 +250,16 @@ impl World {
         self.clock.set_fuel(fuel_used);
     }
 
+    /// Lets virtual clocks go on by real time that passed while the script waited for its host.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.clock.pass(time);
+    }
+
+    /// Counts bytes of a message that are copied and digested.
+    pub(crate) fn count_message(&mut self, bytes: u64) {
+        self.tree.ledger.spend(price::DIGESTED_BYTE.saturating_mul(bytes));
+    }
+
     /// Counts the beginning of a call. What the call moves and looks through is counted in it.
     pub(crate) fn count_call(&mut self) {
         self.tree.ledger.spend(price::CALL);
@@ -310,6 +320,23 @@ impl World {
         match self.tree.resolve(&Spot::Node(tree::ROOT), relative, true) {
             Ok(Where::Memory(place)) => place.node.map(|node| self.tree.collect(node)).unwrap_or_default(),
             Ok(Where::Host(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// The same World again: what one does is not seen in the other, but for files of the host that they may write.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            input: self.input.fork(),
+            output: Output::new(None, false, 0, Instant::now()),
+            output_buffers: self.output_buffers,
+            tree: self.tree.clone(),
+            descriptors: self.descriptors.clone(),
+            poll_began: None,
+            touched: self.touched.clone(),
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) enum RandomConfig {
 }
 
 /// A source of random bytes.
+#[derive(Clone)]
 pub(crate) enum Random {
     Seeded(Box<ChaCha20Rng>),
     System(SystemRandom),
@@ -64,6 +65,13 @@ impl Random {
 pub(crate) struct SystemRandom {
     device: Option<File>,
     buffer: Vec<u8>,
+}
+
+impl Clone for SystemRandom {
+    /// With nothing in it: no byte is given twice.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl SystemRandom {

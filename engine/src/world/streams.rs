@@ -178,6 +178,15 @@ impl Input {
         }
     }
 
+    /// The same input at the same place. What the host has not sent yet will come to the first only.
+    pub(crate) fn fork(&self) -> Self {
+        let source = match &self.source {
+            Source::Bytes(bytes) => Source::Bytes(bytes.clone()),
+            Source::Host(bytes, _) => Source::Host(bytes.clone(), None),
+        };
+        Self { source, hash: self.hash.clone(), ..*self }
+    }
+
     /// The host's handle, once.
     pub(crate) fn take_file(&mut self) -> Option<File> {
         match &mut self.source {

@@ -9,7 +9,7 @@ const OWN: [&[&str]; 6] =
     [&["script"], &["home", "script"], &["tmp"], &["out"], &["dev"], &["usr", "lib", "python3.13"]];
 
 /// Absolute paths, and whether the script wanted to change what is there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Touched(BTreeMap<String, bool>);
 
 impl Touched {

@@ -236,6 +236,7 @@ pub(crate) struct Listed {
 }
 
 /// All nodes and the account of what they hold.
+#[derive(Clone)]
 pub(crate) struct Tree {
     nodes: Vec<Option<Node>>,
     free: Vec<usize>,

@@ -87,6 +87,8 @@ settings! {
     Env = "env", "--env";
     /// The language of a script that does not show it.
     Language = "language", "--language";
+    /// Programs of the user's that a script may call.
+    Tool = "tool", "--tool";
 }
 
 /// Which limits flags may raise and what they may grant. Lowering a limit is always allowed.
@@ -556,6 +558,7 @@ impl Policy {
             Setting::Write => "writing of files",
             Setting::Env => "environment variables",
             Setting::Language => "a language",
+            Setting::Tool => "tools",
             other => other.name(),
         });
         Err(PolicyError::RefusesGrant { policy: self.name.clone(), flag, what })

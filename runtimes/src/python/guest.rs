@@ -28,6 +28,11 @@ pub(super) const LIB: &[(&str, &str)] = &[
     ("_capibara_boot.py", include_str!("../../python/boot.py")),
     ("_capibara_hashes.py", include_str!("../../python/sandbox_hashes.py")),
     ("_capibara_refusals.py", include_str!("../../python/sandbox_refusals.py")),
+    ("capibara/__init__.py", include_str!("../../python/capibara_init.py")),
+    ("capibara/_channel.py", include_str!("../../python/capibara_channel.py")),
+    ("capibara/_display.py", include_str!("../../python/capibara_display.py")),
+    ("capibara/_session.py", include_str!("../../python/capibara_session.py")),
+    ("capibara/_tools.py", include_str!("../../python/capibara_tools.py")),
     ("asyncio/sandbox_events.py", include_str!("../../python/sandbox_events.py")),
     ("zoneinfo/sandbox_zones.py", include_str!("../../python/sandbox_zones.py")),
 ];
