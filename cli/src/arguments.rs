@@ -101,6 +101,7 @@ fn with_defaults(mut command: clap::Command, settings: &Settings) -> clap::Comma
         "format" => settings.format.as_ref().map(|set| set.value.name()),
         "raw" => settings.raw.as_ref().map(|set| switch(set.value)),
         "stats" => settings.stats.as_ref().map(|set| switch(set.value)),
+        "progress" => settings.progress.as_ref().map(|set| switch(set.value)),
         _ => None,
     };
     let changed: Vec<(String, &'static str)> = command
@@ -466,8 +467,8 @@ mod tests {
         assert_eq!(run.given.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
         assert_eq!(run.given.seed, Some(u128::MAX));
         assert_eq!(run.given.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
-        assert_eq!((run.format, run.stats, run.language.as_deref()), (Format::Json, true, Some("python")));
-        assert_eq!(self::run(&["run", "x.py"]).unwrap().policy, None);
+        assert_eq!((run.how.format, run.how.stats, run.how.language.as_deref()), (Format::Json, true, Some("python")));
+        assert_eq!(self::run(&["run", "x.py"]).unwrap().given.policy, None);
     }
 
     #[test]
@@ -492,12 +493,12 @@ mod tests {
         let format = Some(crate::settings::Set { value: Format::Json, origin });
         let settings = Settings { raw: set.clone(), stats: set, format, ..Settings::default() };
         let run = |line: &[&str]| match read(&words(line), &settings) {
-            Ok(Command::Run(run)) => (run.raw, run.stats, run.format),
+            Ok(Command::Run(run)) => (run.how.raw, run.how.stats, run.how.format),
             other => panic!("{line:?}: {other:?}"),
         };
         assert_eq!(run(&["run", "x.py"]), (true, true, Format::Json));
         assert_eq!(run(&["run", "--raw=false", "--stats=0", "--format", "text", "x.py"]), (false, false, Format::Text));
-        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.raw, run.stats)).unwrap(), (false, false));
+        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.how.raw, run.how.stats)).unwrap(), (false, false));
         assert!(matches!(
             read(&words(&["audit", "list"]), &settings),
             Ok(Command::Audit(audit)) if audit.format() == Format::Json

@@ -79,6 +79,7 @@ keys! {
     Format = "format", "--format", CAPIBARA_FORMAT, "text or json", "json";
     Raw = "raw", "--raw", CAPIBARA_RAW, "true or false", "true";
     Stats = "stats", "--stats", CAPIBARA_STATS, "true or false", "true";
+    Progress = "progress", "--progress", CAPIBARA_PROGRESS, "true or false", "false";
 }
 
 impl Key {
@@ -170,6 +171,7 @@ pub(crate) struct Settings {
     pub(crate) format: Option<Set<Format>>,
     pub(crate) raw: Option<Set<bool>>,
     pub(crate) stats: Option<Set<bool>>,
+    pub(crate) progress: Option<Set<bool>>,
 }
 
 /// Reads `true` or `false`.
@@ -274,6 +276,7 @@ impl Settings {
             Key::Format => fill(&mut self.format, parse_format(text), origin),
             Key::Raw => fill(&mut self.raw, parse_switch(text), origin),
             Key::Stats => fill(&mut self.stats, parse_switch(text), origin),
+            Key::Progress => fill(&mut self.progress, parse_switch(text), origin),
         }
     }
 
@@ -348,6 +351,7 @@ impl Settings {
             Key::Format => origin(&self.format),
             Key::Raw => origin(&self.raw),
             Key::Stats => origin(&self.stats),
+            Key::Progress => origin(&self.progress),
         }
     }
 }

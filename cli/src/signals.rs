@@ -43,6 +43,11 @@ pub(crate) struct Caught {
 }
 
 impl Caught {
+    /// Whether one has.
+    pub(crate) fn any(&self) -> bool {
+        self.get().is_some()
+    }
+
     pub(crate) fn get(&self) -> Option<Signal> {
         if self.interrupt.load(Ordering::SeqCst) {
             Some(Signal::Interrupt)

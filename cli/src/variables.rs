@@ -49,5 +49,8 @@ pub const CAPIBARA_RAW: &str = "CAPIBARA_RAW";
 /// `true` or `false`: whether each run says what it used, as `--stats`.
 pub const CAPIBARA_STATS: &str = "CAPIBARA_STATS";
 
+/// `true` or `false`: whether a terminal shows a line about a run that takes long, as `--progress`.
+pub const CAPIBARA_PROGRESS: &str = "CAPIBARA_PROGRESS";
+
 /// Those of our variables that are no settings.
 pub(crate) const FOLDERS_AND_BUILD: [&str; 3] = [CAPIBARA_CACHE_DIR, CAPIBARA_HOME, CAPIBARA_KEEP_BUILD];

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use capibara_policies::{Limits, Policy};
 
 use crate::cancel::Canceler;
+use crate::events::EventSink;
 use crate::grant::Grant;
 use crate::language::Language;
 use crate::modules::ScriptModule;
@@ -134,6 +135,8 @@ pub struct Job {
     pub tools: Vec<Tool>,
     /// Receives output while it is written. Default: none.
     pub sink: Option<Box<dyn OutputSink>>,
+    /// Hears of the run while it goes on: see [`Event`](crate::Event). Default: none.
+    pub events: Option<Box<dyn EventSink>>,
     /// Whether output is kept for the [`Outcome`](crate::Outcome). Default: true.
     pub capture: bool,
     /// Who asks for the run: callers that wait for a place take turns, see [`Queue`](crate::Queue). It changes nothing
@@ -180,6 +183,7 @@ impl Job {
             live: false,
             tools: Vec::new(),
             sink: None,
+            events: None,
             capture: true,
             caller: nobody(),
             canceler: Canceler::new(),
@@ -302,6 +306,23 @@ impl Job {
     #[must_use]
     pub fn with_sink(mut self, sink: impl OutputSink + 'static) -> Self {
         self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Tells `sink` what happens in the run.
+    ///
+    /// ```
+    /// use capibara::{Event, Job};
+    /// let job = Job::python("print(6 * 7)").with_events(|event| match event {
+    ///     Event::Started { runtime, .. } => println!("on {}", runtime.name),
+    ///     Event::Usage { usage, .. } => println!("{:?} so far", usage.wall_time),
+    ///     _ => {}
+    /// });
+    /// # drop(job);
+    /// ```
+    #[must_use]
+    pub fn with_events(mut self, sink: impl EventSink + 'static) -> Self {
+        self.events = Some(Box::new(sink));
         self
     }
 

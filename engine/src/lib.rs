@@ -22,6 +22,7 @@ mod cancel;
 mod changes;
 mod engine;
 mod error;
+mod events;
 mod fence;
 mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -61,6 +62,7 @@ pub use capibara_runtimes::{Manifest, Patches, Phase, Progress, ProgressEvent, R
 pub use changes::{Applied, Change, ChangeKind, Changes, FileKind};
 pub use engine::{Compiled, Engine, EngineConfig, InstalledRuntime, Mismatch, Queue, Variant};
 pub use error::EngineError;
+pub use events::{Event, EventSink};
 pub use grant::{Access, Grant};
 pub use job::{Epoch, EpochError, Job, Script};
 pub use language::Language;

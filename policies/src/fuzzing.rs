@@ -10,8 +10,8 @@ use arbitrary::Unstructured;
 
 use crate::policy::resolve::memory::Documents;
 use crate::{
-    LimitsChange, Policy, PolicyError, ProblemKind, Setting, Severity, UnitError, format_count, format_duration,
-    format_size, parse_count, parse_duration, parse_memory, parse_size, rules,
+    LimitsChange, Policy, PolicyError, ProblemKind, Setting, Severity, UnitError, flat_document, format_count,
+    format_duration, format_size, parse_count, parse_duration, parse_memory, parse_size, rules,
 };
 
 /// Reads any bytes as a policy and as sizes, durations and counts, and as a plan for a policy and one that extends it;
@@ -26,6 +26,10 @@ pub fn policy(input: &[u8]) {
     unit(text, parse_memory, format_size);
     unit(text, parse_duration, format_duration);
     unit(text, parse_count, format_count);
+    match flat_document("any.yaml", text) {
+        Ok(entries) => assert!(entries.iter().all(|entry| entry.key_place.0 > 0 && entry.value_place.1 > 0)),
+        Err(problem) => assert!(!problem.message.is_empty() && problem.hint.is_some()),
+    }
     match Policy::parse("any", text) {
         Ok(policy) => {
             written(&policy);

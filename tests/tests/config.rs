@@ -58,7 +58,9 @@ fn text(path: &Path) -> &str {
 #[test]
 fn flags_go_before_variables_before_the_file_before_the_policy() {
     let home = Home::new();
-    let rows: &[(&str, &str, [(&str, Value); 4])] = &[
+    // Key, name of the limit in a dry run; for file, variable, flag and policy what is written and what comes of it.
+    type Row<'a> = (&'a str, &'a str, [(&'a str, Value); 4]);
+    let rows: &[Row<'_>] = &[
         (
             "fuel",
             "fuel",

@@ -311,7 +311,7 @@ fn a_dropped_run_drops_its_calls() {
     let engine = engine();
     {
         let mut run = Box::pin(engine.run(job));
-        let wakes = Arc::new(Flag::default());
+        let wakes = Arc::new(Flag);
         let waker = std::task::Waker::from(wakes);
         for _ in 0..1000 {
             assert!(run.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());

@@ -255,6 +255,7 @@ fn rows(settings: &Settings, arguments: &ShowArguments, policy: &Policy) -> Vec<
             },
             Key::Raw => switch(&settings.raw, false),
             Key::Stats => switch(&settings.stats, false),
+            Key::Progress => switch(&settings.progress, true),
             Key::Fuel | Key::Timeout | Key::Memory | Key::MaxOutput | Key::MaxDisk => {
                 // They stand one after the other, after the policy.
                 let at = at.saturating_sub(1);

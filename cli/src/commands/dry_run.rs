@@ -43,8 +43,8 @@ struct ScanPart<'a> {
     findings: Vec<FindingJson<'a>>,
 }
 
-#[derive(Serialize)]
-struct LimitsPart {
+#[derive(Clone, Serialize)]
+pub(crate) struct LimitsPart {
     fuel: Option<u64>,
     wall_ms: u64,
     memory_bytes: u64,
@@ -79,7 +79,7 @@ pub(crate) fn tell(run: &RunArguments, job: &Job, scan: &Scan, bounds: &Bounds) 
         language: job.language.name(),
         policy: PolicyId { name: &job.policy.name, sha256: job.policy.sha256() },
         scan: ScanPart { verdict: scan.verdict, findings: scan.findings.iter().map(Into::into).collect() },
-        limits: limits(&bounds.limits, job.live),
+        limits: LimitsPart::of(&bounds.limits, job.live),
         grants: job.grants.iter().map(grant).collect(),
         env: job.env.iter().map(|(name, _)| name.as_str()).collect(),
         tools: run.given.tool.iter().map(ToolProgram::name).collect(),
@@ -98,15 +98,17 @@ pub(crate) fn tell(run: &RunArguments, job: &Job, scan: &Scan, bounds: &Bounds) 
     }
 }
 
-fn limits(limits: &Limits, live: bool) -> LimitsPart {
-    LimitsPart {
-        fuel: limits.fuel.filter(|_| !live),
-        wall_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
-        memory_bytes: limits.memory,
-        output_bytes: limits.output,
-        bytes_written: limits.bytes_written,
-        files: limits.files,
-        descriptors: limits.descriptors,
+impl LimitsPart {
+    pub(crate) fn of(limits: &Limits, live: bool) -> Self {
+        Self {
+            fuel: limits.fuel.filter(|_| !live),
+            wall_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            memory_bytes: limits.memory,
+            output_bytes: limits.output,
+            bytes_written: limits.bytes_written,
+            files: limits.files,
+            descriptors: limits.descriptors,
+        }
     }
 }
 

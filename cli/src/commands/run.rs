@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capibara::{
     CancelReason, Engine, EngineConfig, Epoch, Job, Language, LimitKind, Limits, LimitsChange, OutFolder, Outcome,
-    Policy, Script, Status, Stdin, Verdict, script_modules,
+    Policy, Script, Status, Stdin, Stream, Verdict, script_modules,
 };
 use capibara_policies::{Setting, parse_count, parse_duration, parse_memory, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
@@ -21,11 +21,12 @@ use crate::commands::dry_run;
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
 use crate::grants::{self, Mount};
+use crate::output::events::{Both, Events};
 use crate::output::json::{self, RunReport};
 use crate::output::live::{Broken, Left, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
-use crate::output::{self, Format, lost};
+use crate::output::{self, Format, lost, lost_at};
 use crate::overlay::Overlay;
 use crate::recorder::Recorder;
 use crate::script::{self, Found, Place};
@@ -256,6 +257,31 @@ pub(crate) struct How {
     )]
     pub(crate) raw: bool,
 
+    /// Tell what happens, one JSON object a line
+    ///
+    /// started, output, usage (ten times in a second) and ended, while they happen, to a file or a pipe, beside all else. With
+    /// `-` they go to standard output in place of the script's output, whatever --format says; the script's standard error is among
+    /// them, too. Example: `--events - | jq`
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_parser = OsStringValueParser::new())]
+    pub(crate) events: Option<OsString>,
+
+    /// Show a line about a long run on a terminal
+    ///
+    /// Where standard output and error are both a terminal, a run that prints nothing for two seconds is told of in one line,
+    /// which is gone before anything else is printed. Default: on. Example: `--progress=false`
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = ArgAction::Set,
+        value_parser = parse_switch
+    )]
+    pub(crate) progress: bool,
+
     /// Say what would be, and run nothing
     ///
     /// Prints the verdict of the scan, every limit and every grant as they would be in force, the modules that come with
@@ -340,7 +366,23 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the script and gives back how the process ends.
-pub(crate) fn execute(mut run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    let live = run.given.live;
+    let events = run.how.events.as_ref().map(Events::open).transpose()?;
+    match (execute_told(run, settings, events.as_ref()), events) {
+        (Err(failure), Some(events)) => {
+            let told = events.ended(RunReport::failed(&failure, live));
+            if !events.on_stdout() {
+                return Err(failure);
+            }
+            Console::new().failure(&failure);
+            Ok(told.map_or_else(|error| lost(&error, Stream::Stdout), |()| failure.exit))
+        }
+        (result, _) => result,
+    }
+}
+
+fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Events>) -> Result<ExitCode, Failure> {
     let policy = &run.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
     let RunArguments { source, args, given, files, how } = &run;
     let (Given { live, epoch, seed, .. }, How { language, format, .. }) = (given, how);
@@ -370,7 +412,7 @@ pub(crate) fn execute(mut run: RunArguments, settings: &Settings) -> Result<Exit
     if scan.verdict == Verdict::Deny {
         let outcome = engine.run_blocking(job)?;
         recorder.ended(&outcome);
-        return denied(outcome, format, !bounds.narrow);
+        return denied(outcome, format, events, !bounds.narrow);
     }
     if format == &Format::Text {
         output::scan::warn(&Console::new(), &scan);
@@ -378,14 +420,14 @@ pub(crate) fn execute(mut run: RunArguments, settings: &Settings) -> Result<Exit
     // What is denied starts nothing.
     let started = folder_of(&run, &engine).and_then(|out| {
         job.tools = tool_program::tools(&run.given.tool)?;
-        Ok((run_recorded(&run, &engine, job, language)?, out))
+        Ok((run_recorded(&run, &engine, job, language, events)?, out))
     });
     match started {
         Ok((ended, out)) => {
             recorder.ended(&ended.outcome);
             // The process ends after this: giving back what the engine mapped would only take time.
             std::mem::forget(engine);
-            told(&run, ended, out.as_ref(), &bounds)
+            told(&run, ended, out.as_ref(), &bounds, events)
         }
         Err(failure) => {
             recorder.failed(&failure);
@@ -400,7 +442,13 @@ fn folder_of(run: &RunArguments, engine: &Engine) -> Result<Option<OutFolder>, F
 }
 
 /// Makes the runtime ready and runs the job.
-fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Language) -> Result<Ended, Failure> {
+fn run_recorded(
+    run: &RunArguments,
+    engine: &Engine,
+    mut job: Job,
+    language: Language,
+    events: Option<&Events>,
+) -> Result<Ended, Failure> {
     let building = Building::new(job.language.display_name());
     let prepared = engine.prepare(job.language, job.live, &building);
     if prepared.is_err() {
@@ -411,28 +459,48 @@ fn run_recorded(run: &RunArguments, engine: &Engine, mut job: Job, language: Lan
 
     let watch = Watch::start(&job.canceler())
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
-    let mut ended = match run.how.format {
-        Format::Text => {
-            let shown = LiveOutput::new(watch.caught(), run.how.raw);
-            job.capture = false;
-            job.sink = Some(Box::new(shown.clone()));
-            let outcome = engine.run_blocking(job);
-            Ended { language, left: shown.finish(), signal: watch.finish(), outcome: outcome? }
-        }
-        Format::Json => {
-            let outcome = engine.run_blocking(job);
-            Ended { language, left: Left::default(), signal: watch.finish(), outcome: outcome? }
-        }
-    };
-    if ended.signal == Some(Signal::Interrupt) && rustix::termios::isatty(rustix::stdio::stderr()) {
-        // The terminal has shown `^C`.
-        ended.left.line_open = true;
+    if let Some(events) = events {
+        events.begin(&job, &job.limits, language, watch.caught());
+        job.events = Some(Box::new(events.clone()));
+        job.sink = Some(Box::new(events.clone()));
     }
-    Ok(ended)
+    let instead = events.is_some_and(Events::on_stdout);
+    job.capture = run.how.format == Format::Json && !instead;
+    let (outcome, mut left) = if run.how.format == Format::Text && !instead {
+        let shown = LiveOutput::new(watch.caught(), run.how.raw);
+        let status = run.how.progress && shown.show_status(&job.limits, job.live);
+        job.sink = Some(match events {
+            Some(events) => Box::new(Both(shown.clone(), events.clone())),
+            None => Box::new(shown.clone()),
+        });
+        if status {
+            job.events = Some(match events {
+                Some(events) => Box::new(Both(shown.clone(), events.clone())),
+                None => Box::new(shown.clone()),
+            });
+        }
+        let outcome = engine.run_blocking(job);
+        (outcome, shown.finish())
+    } else {
+        (engine.run_blocking(job), Left::default())
+    };
+    left.broken = left.broken.or_else(|| events.and_then(Events::take_broken));
+    let signal = watch.finish();
+    if signal == Some(Signal::Interrupt) && rustix::termios::isatty(rustix::stdio::stderr()) {
+        // The terminal has shown `^C`, at the end of what it shows.
+        left.line_open |= !left.erased;
+    }
+    Ok(Ended { language, left, signal, outcome: outcome? })
 }
 
 /// Says what there is to say of a run, and gives back how the process ends.
-fn told(run: &RunArguments, ended: Ended, out: Option<&OutFolder>, bounds: &Bounds) -> Result<ExitCode, Failure> {
+fn told(
+    run: &RunArguments,
+    ended: Ended,
+    out: Option<&OutFolder>,
+    bounds: &Bounds,
+    events: Option<&Events>,
+) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
     let artifacts = Artifacts::keep(out, &ended.outcome);
     let overlay = Overlay::settle(run.files.apply, &ended.outcome);
@@ -446,25 +514,32 @@ fn told(run: &RunArguments, ended: Ended, out: Option<&OutFolder>, bounds: &Boun
     if run.how.stats {
         console.stats(&ended.outcome);
     }
-    match run.how.format {
-        Format::Text => Ok(code),
-        Format::Json => {
-            let report = RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
-            Ok(json::print(&report, code))
-        }
+    let report = || {
+        RunReport::of(ended.outcome.clone(), !bounds.narrow)
+            .with_files(artifacts.written.clone(), overlay.applied.clone())
+    };
+    Ok(tell_json(report, run.how.format, events, code))
+}
+
+/// Gives what came of a run to whoever reads JSON. `code` is the exit code if that works.
+fn tell_json(report: impl Fn() -> RunReport, format: Format, events: Option<&Events>, code: ExitCode) -> ExitCode {
+    let told = events.map_or(Ok(()), |events| events.ended(report()));
+    let instead = events.is_some_and(Events::on_stdout);
+    match (told, format) {
+        (Err(error), _) if instead => lost(&error, Stream::Stdout),
+        (Err(error), _) => lost_at(&error, "the events"),
+        (Ok(()), Format::Json) if !instead => json::print(&report(), code),
+        (Ok(()), Format::Json | Format::Text) => code,
     }
 }
 
 /// Tells why a script is not run.
-fn denied(outcome: Outcome, format: &Format, can_grant: bool) -> Result<ExitCode, Failure> {
+fn denied(outcome: Outcome, format: &Format, events: Option<&Events>, can_grant: bool) -> Result<ExitCode, Failure> {
     let console = Console::new();
     output::scan::deny(&console, &outcome.scan);
     console.say(&output::scan::denial(&outcome.scan));
     console.hint(&output::scan::denial_hint(&outcome.scan, can_grant));
-    Ok(match format {
-        Format::Text => ExitCode::Denied,
-        Format::Json => json::print(&RunReport::of(outcome, can_grant), ExitCode::Denied),
-    })
+    Ok(tell_json(|| RunReport::of(outcome.clone(), can_grant), *format, events, ExitCode::Denied))
 }
 
 /// Whether the script comes by standard input, by whatever name.
@@ -602,8 +677,10 @@ impl Ended {
             console.say(&format!("canceled by {}", signal.name()));
             return Ok(signal.exit_code());
         }
-        if let Some(Broken::Failed(stream, error)) = &self.left.broken {
-            return Ok(lost(error, *stream));
+        match &self.left.broken {
+            Some(Broken::Failed(stream, error)) => return Ok(lost(error, *stream)),
+            Some(Broken::Events(error)) => return Ok(lost_at(error, "the events")),
+            Some(Broken::Late) | None => {}
         }
         match &self.outcome.status {
             Status::Completed { exit_code } => {

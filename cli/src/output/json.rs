@@ -73,7 +73,7 @@ struct LimitReport {
 
 /// Verdict and findings of the scan before a run.
 #[derive(Debug)]
-struct RunScan(Arc<Scan>);
+pub(crate) struct RunScan(pub(crate) Arc<Scan>);
 
 impl Serialize for RunScan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -192,7 +192,7 @@ pub(crate) struct ErrorReport {
 }
 
 #[derive(Debug, Serialize)]
-struct UsageReport {
+pub(crate) struct UsageReport {
     fuel: Option<u64>,
     wall_ms: f64,
     slept_ms: f64,
@@ -206,7 +206,7 @@ struct UsageReport {
 }
 
 #[derive(Debug, Serialize)]
-struct RuntimeReport {
+pub(crate) struct RuntimeReport {
     name: String,
     sha256: String,
 }
@@ -282,6 +282,11 @@ impl RunReport {
         self
     }
 
+    /// The same without what the script printed, for whoever was told that before.
+    pub(crate) fn without_output(self) -> Self {
+        Self { stdout: None, stdout_base64: None, stderr: None, stderr_base64: None, ..self }
+    }
+
     /// The report of a run that did not take place.
     pub(crate) fn failed(failure: &Failure, live: bool) -> Self {
         let status = if failure.exit == ExitCode::Denied { "denied" } else { "error" };
@@ -343,8 +348,13 @@ pub(crate) fn print_failure(failure: &Failure, run: Option<bool>) -> ExitCode {
 fn text_or_base64(captured: Captured) -> (Option<String>, Option<String>) {
     match String::from_utf8(captured.bytes) {
         Ok(text) => (Some(text), None),
-        Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        Err(error) => (None, Some(base64(error.as_bytes()))),
     }
+}
+
+/// Bytes that are no text.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 impl From<LimitHit> for LimitReport {
@@ -366,7 +376,7 @@ impl From<&Failure> for ErrorReport {
 }
 
 /// Milliseconds, to the microsecond.
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
@@ -395,13 +405,18 @@ impl From<RuntimeId> for RuntimeReport {
 
 /// Writes `value` to standard output, on one line. `code` is the exit code if that works.
 pub(crate) fn print(value: &impl Serialize, code: ExitCode) -> ExitCode {
-    let mut bytes = Vec::with_capacity(1024);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, SafeToShow);
-    if let Err(error) = value.serialize(&mut serializer) {
-        return super::lost(&error.into(), capibara::Stream::Stdout);
+    match line(value) {
+        Ok(bytes) => super::answer(&bytes, code),
+        Err(error) => super::lost(&error, capibara::Stream::Stdout),
     }
+}
+
+/// `value` on one line, with its end.
+pub(crate) fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1024);
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, SafeToShow))?;
     bytes.push(b'\n');
-    super::answer(&bytes, code)
+    Ok(bytes)
 }
 
 /// Compact JSON in which characters that would control a terminal or turn text around are written `\u009b`: the same

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capibara::{OutputSink, Stream};
+use capibara::{Event, EventSink, Limits, OutputSink, Stream};
 
 use super::outlet::{Outlet, Patience};
+use super::status::StatusLine;
 use super::terminal::Filter;
 use crate::signals::Caught;
 
@@ -23,6 +24,8 @@ struct Streams {
     stdout: Option<Half>,
     stderr: Option<Half>,
     broken: Option<Broken>,
+    /// Only where there are people to see it.
+    status: Option<StatusLine>,
 }
 
 /// One stream; made with its first byte.
@@ -47,6 +50,8 @@ pub(crate) enum Broken {
     Late,
     /// A stream cannot be written.
     Failed(Stream, io::Error),
+    /// Events cannot be written.
+    Events(io::Error),
 }
 
 /// How the streams were left.
@@ -57,18 +62,30 @@ pub(crate) struct Left {
     pub(crate) line_open: bool,
     /// The last line the script wrote to standard error, without its newline; empty if there is none, or a long one.
     pub(crate) last_error_line: String,
+    /// Whether a line of ours was taken away, and with it what stood behind it.
+    pub(crate) erased: bool,
 }
 
 impl LiveOutput {
     /// `raw` says whether a terminal gets every byte as it is.
     pub(crate) fn new(caught: Caught, raw: bool) -> Self {
-        Self(Arc::new(Mutex::new(Streams { caught, raw, stdout: None, stderr: None, broken: None })))
+        Self(Arc::new(Mutex::new(Streams { caught, raw, stdout: None, stderr: None, broken: None, status: None })))
+    }
+
+    /// Shows a line about a run that takes long, where people see it; says whether it does. The streams then have to hear of
+    /// the run's events.
+    pub(crate) fn show_status(&self, limits: &Limits, live: bool) -> bool {
+        let status = StatusLine::new(limits, live);
+        let shows = status.is_some();
+        self.lock().status = status;
+        shows
     }
 
     /// The run is over: writes what was held back and says how the streams were left.
     pub(crate) fn finish(self) -> Left {
         let mut streams = self.lock();
-        let Streams { caught: _, raw: _, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught: _, raw: _, stdout, stderr, broken, status } = &mut *streams;
+        let erased = status.as_mut().is_some_and(StatusLine::erase);
         if broken.is_none() {
             // Never more than a few bytes; a reader who does not take them for this long is not reading.
             let patience = Patience::until(Instant::now() + Duration::from_millis(20));
@@ -83,7 +100,7 @@ impl LiveOutput {
         let line_open = stderr.as_ref().is_some_and(|half| half.line_open)
             || (stdout.as_ref().is_some_and(on_terminal) && rustix::termios::isatty(rustix::stdio::stderr()));
         let last_error_line = stderr.as_ref().and_then(|half| half.tail.as_deref()).map(last_line).unwrap_or_default();
-        Left { broken: broken.take(), line_open, last_error_line }
+        Left { broken: broken.take(), line_open, last_error_line, erased }
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
@@ -94,7 +111,10 @@ impl LiveOutput {
 impl OutputSink for LiveOutput {
     fn write(&mut self, stream: Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let mut streams = self.lock();
-        let Streams { caught, raw, stdout, stderr, broken } = &mut *streams;
+        let Streams { caught, raw, stdout, stderr, broken, status } = &mut *streams;
+        if let Some(status) = status {
+            status.printed(Instant::now());
+        }
         let patience = Patience { deadline: Some(deadline), caught: Some(caught.clone()) };
         let half = match stream {
             Stream::Stdout => stdout,
@@ -104,16 +124,30 @@ impl OutputSink for LiveOutput {
         if let Err(error) = &result {
             *broken = Some(match error.kind() {
                 io::ErrorKind::TimedOut => Broken::Late,
-                kind => Broken::Failed(
-                    stream,
-                    error
-                        .raw_os_error()
-                        .map_or_else(|| io::Error::new(kind, error.to_string()), io::Error::from_raw_os_error),
-                ),
+                _ => Broken::Failed(stream, same(error)),
             });
         }
         result
     }
+}
+
+impl EventSink for LiveOutput {
+    fn event(&mut self, event: Event, _deadline: Instant) {
+        let Event::Usage { usage, reading, .. } = event else { return };
+        let mut streams = self.lock();
+        let Streams { stdout, stderr, status, .. } = &mut *streams;
+        let open = |half: &Option<Half>| half.as_ref().is_some_and(|half| half.line_open);
+        let free = !reading && !open(stdout) && !open(stderr);
+        if let Some(status) = status {
+            status.update(&usage, free, Instant::now());
+        }
+    }
+}
+
+/// The same error once more.
+pub(crate) fn same(error: &io::Error) -> io::Error {
+    let text = || io::Error::new(error.kind(), error.to_string());
+    error.raw_os_error().map_or_else(text, io::Error::from_raw_os_error)
 }
 
 impl Half {

@@ -1,10 +1,12 @@
 //! What the program says, and where.
 
+pub(crate) mod events;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod outlet;
 pub(crate) mod progress;
 pub(crate) mod scan;
+mod status;
 pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod units;
@@ -44,13 +46,18 @@ pub(crate) fn answer(bytes: &[u8], code: ExitCode) -> ExitCode {
 
 /// Output that could not be written. A reader that has gone is nothing to talk about; anything else is.
 pub(crate) fn lost(error: &std::io::Error, stream: Stream) -> ExitCode {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        return ExitCode::OutputClosed;
-    }
     let name = match stream {
         Stream::Stdout => "standard output",
         Stream::Stderr => "standard error",
     };
+    lost_at(error, name)
+}
+
+/// As [`lost`], for another place.
+pub(crate) fn lost_at(error: &std::io::Error, name: &str) -> ExitCode {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return ExitCode::OutputClosed;
+    }
     let failure = crate::errors::Failure::new("output", format!("failed to write {name}")).with_cause(error);
     text::Console::new().failure(&failure);
     failure.exit

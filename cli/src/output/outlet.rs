@@ -9,8 +9,9 @@
 //! Where that is not possible (no `/proc`, another owner) we ask `poll` first and write no more than the kernel then
 //! promises room for.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use capibara::Stream;
@@ -62,7 +63,7 @@ impl Patience {
     }
 }
 
-/// Descriptor 1 or 2.
+/// Descriptor 1 or 2, or a file of the caller's.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     fd: BorrowedFd<'static>,
@@ -74,6 +75,8 @@ pub(crate) struct Outlet {
 enum Way {
     /// A file or a device: writing does not wait for a reader.
     Plain,
+    /// The same, and a descriptor of our own.
+    File(OwnedFd),
     /// A pipe or terminal, opened once more without blocking.
     Private(OwnedFd),
     /// A socket, which can be asked not to block with every call.
@@ -100,10 +103,26 @@ impl Outlet {
         Self { fd, way }
     }
 
+    /// A file, which is made or emptied, or a pipe or device.
+    pub(crate) fn to_file(path: &OsStr) -> io::Result<Self> {
+        let common = OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, common | OFlags::CREATE | OFlags::TRUNC, Mode::from_raw_mode(0o666))?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        let way = match kind {
+            FileType::Fifo | FileType::CharacterDevice => {
+                // Once more without blocking, as above; where that is not possible, the other way would block.
+                let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+                Way::Private(rustix::fs::open(again, common | OFlags::NONBLOCK, Mode::empty())?)
+            }
+            _ => Way::File(file),
+        };
+        Ok(Self { fd: rustix::stdio::stdout(), way })
+    }
+
     /// Whether a terminal shows it.
     pub(crate) fn is_terminal(&self) -> bool {
         match self.way {
-            Way::Plain | Way::Socket => false,
+            Way::Plain | Way::File(_) | Way::Socket => false,
             Way::Private(_) | Way::Careful(_) => rustix::termios::isatty(self.fd),
         }
     }
@@ -111,14 +130,19 @@ impl Outlet {
     /// Writes all of it.
     ///
     /// Errors: `BrokenPipe` if nobody reads any more, `TimedOut` at the deadline, otherwise what the system says.
-    pub(crate) fn write_all(&self, mut bytes: &[u8], patience: &Patience) -> io::Result<()> {
+    pub(crate) fn write_all(&self, bytes: &[u8], patience: &Patience) -> io::Result<()> {
+        self.write_rest(&mut &*bytes, patience)
+    }
+
+    /// As [`write_all`](Self::write_all), and leaves in `bytes` what was not written.
+    pub(crate) fn write_rest(&self, bytes: &mut &[u8], patience: &Patience) -> io::Result<()> {
         if let Way::Careful(_) = self.way {
             self.wait(patience)?;
         }
         while !bytes.is_empty() {
             match self.write_some(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Ok(written) => *bytes = bytes.get(written..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait(patience)?,
                 Err(error) => return Err(error.into()),
@@ -126,7 +150,7 @@ impl Outlet {
             if !bytes.is_empty() {
                 match self.way {
                     Way::Careful(_) => self.wait(patience)?,
-                    Way::Plain | Way::Private(_) | Way::Socket => drop(patience.slice()?),
+                    Way::Plain | Way::File(_) | Way::Private(_) | Way::Socket => drop(patience.slice()?),
                 }
             }
         }
@@ -137,7 +161,7 @@ impl Outlet {
         let up_to = |most: usize| bytes.get(..most).unwrap_or(bytes);
         match &self.way {
             Way::Plain => rustix::io::write(self.fd, up_to(CHUNK)),
-            Way::Private(own) => rustix::io::write(own, up_to(CHUNK)),
+            Way::Private(own) | Way::File(own) => rustix::io::write(own, up_to(CHUNK)),
             Way::Careful(chunk) => rustix::io::write(self.fd, up_to(*chunk)),
             Way::Socket => {
                 let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
@@ -149,7 +173,7 @@ impl Outlet {
     /// Waits until there is room, or the reader has gone.
     fn wait(&self, patience: &Patience) -> io::Result<()> {
         let fd = match &self.way {
-            Way::Private(own) => own.as_fd(),
+            Way::Private(own) | Way::File(own) => own.as_fd(),
             Way::Plain | Way::Socket | Way::Careful(_) => self.fd,
         };
         loop {

@@ -33,7 +33,7 @@ impl Console {
     pub(crate) fn after(left: &Left) -> Self {
         let deadline = match left.broken {
             Some(Broken::Late) => Some(Instant::now() + LAST_WORDS),
-            Some(Broken::Failed(..)) | None => None,
+            Some(Broken::Failed(..) | Broken::Events(_)) | None => None,
         };
         Self { outlet: OnceCell::new(), line_open: Cell::new(left.line_open), deadline }
     }

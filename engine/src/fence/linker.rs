@@ -9,6 +9,7 @@ use wasmtime::{Caller, Extern, Linker};
 
 use super::calls::{self, LARGEST_MESSAGE, refused};
 use super::state::{State, StopError};
+use crate::events::Waiting;
 use crate::world::{Fault, Progress, Wait, World};
 
 /// The module that WASI preview 1 is imported from.
@@ -58,6 +59,9 @@ fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(&'a mut [u8
             .ok_or_else(|| wasmtime::Error::msg("it exports no `memory`"))?,
     };
     let (bytes, state) = memory.data_and_store_mut(caller);
+    if let Some(meter) = &state.meter {
+        meter.fuel.store(spent, Ordering::Relaxed);
+    }
     state.world.set_moment(spent);
     state.world.set_linear_bytes(bytes.len() as u64);
     if let Err(Fault::Stop(stop)) = state.world.take_output(bytes) {
@@ -86,16 +90,22 @@ async fn until_done(
         let progress = call(world, memory);
         let slept = u64::try_from(world.slept().as_nanos()).unwrap_or(u64::MAX);
         caller.data().slept_nanos.store(slept, Ordering::Relaxed);
+        caller.data().tell_usage();
         let wait = match progress {
             Ok(Progress::Done) => return Ok(SUCCESS),
             Ok(Progress::Wait(wait)) => wait,
             Err(fault) => return answer(Err(fault)),
         };
+        caller.data().tell_waiting(match wait {
+            Wait::Stdin | Wait::StdinUntil(_) => Waiting::Input,
+            Wait::Until(_) => Waiting::Moment,
+        });
         match wait {
             Wait::Stdin => read_stdin(caller.data_mut(), None).await,
             Wait::StdinUntil(until) => read_stdin(caller.data_mut(), Some(until)).await,
             Wait::Until(until) => sleep(caller.data_mut(), until).await,
         }
+        caller.data().tell_waiting(Waiting::Nothing);
     }
 }
 
@@ -168,6 +178,8 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
     let until = u64::try_from(milliseconds).ok().and_then(|most| began.checked_add(Duration::from_millis(most)));
     let timer = caller.data().timer.clone();
     let mut alarm = timer.alarm();
+    caller.data().tell_usage();
+    caller.data().tell_waiting(Waiting::Moment);
     let answered = poll_fn(|cx| {
         let mut calls = calls::lock(&calls);
         if let Some(number) = calls.announce() {
@@ -187,6 +199,7 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
         }
     })
     .await;
+    caller.data().tell_waiting(Waiting::Nothing);
     // A script that watches the clock sees that time has passed.
     caller.data_mut().world.pass(began.elapsed());
     enter(&mut caller)?;
@@ -219,10 +232,11 @@ macro_rules! define {
             count(&mut caller);
             loop {
                 let (memory, world) = enter(&mut caller)?;
-                match world.$name(memory, $($arg),*) {
-                    // Deadline and canceler are looked at in between.
-                    Err(Fault::Again) => {}
-                    result => return answer(result),
+                let result = world.$name(memory, $($arg),*);
+                caller.data().tell_usage();
+                // Deadline and canceler are looked at in between.
+                if !matches!(result, Err(Fault::Again)) {
+                    return answer(result);
                 }
             }
         })?;

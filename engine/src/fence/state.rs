@@ -9,6 +9,7 @@ use wasmtime::{Memory, ResourceLimiter};
 use super::calls::Calls;
 use super::stdin::HostStdin;
 use crate::cancel::Canceler;
+use crate::events::{Meter, Waiting};
 use crate::timer::Timer;
 use crate::world::{Stop, World};
 
@@ -45,6 +46,8 @@ pub(crate) struct State {
     pub(crate) calls: Option<Arc<Mutex<Calls>>>,
     /// Reads the host's standard input for this run.
     pub(crate) stdin: Option<HostStdin>,
+    /// What is used so far, where somebody listens.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl State {
@@ -66,6 +69,7 @@ impl State {
             calls: None,
             stdin,
             timer,
+            meter: None,
         }
     }
 
@@ -93,6 +97,24 @@ impl State {
     /// Takes note of `linear` bytes of memory.
     pub(crate) fn note_memory(&mut self, linear: u64) {
         self.memory_peak = self.memory_peak.max(linear.saturating_add(self.world.held_bytes()));
+        if let Some(meter) = &self.meter {
+            meter.memory_peak.fetch_max(self.memory_peak, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whoever listens what was used up to the end of a call.
+    pub(crate) fn tell_usage(&self) {
+        if let Some(meter) = &self.meter {
+            meter.host_calls.store(self.host_calls, Ordering::Relaxed);
+            self.world.tell_usage(meter);
+        }
+    }
+
+    /// Tells whoever listens what the run waits for.
+    pub(crate) fn tell_waiting(&self, waiting: Waiting) {
+        if let Some(meter) = &self.meter {
+            meter.waits(waiting);
+        }
     }
 }
 

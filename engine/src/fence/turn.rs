@@ -146,7 +146,7 @@ impl Turns {
         // Also where this future is dropped, or execution fails.
         let calls = Uncommitted(&self.calls);
         let work = Work::Turn { source: code.as_bytes(), memory: &self.memory };
-        let mut ran = execute(&self.guest, world, None, &bounds, Some(&self.calls), work).await?;
+        let mut ran = execute(&self.guest, world, None, &bounds, Some(&self.calls), work, None).await?;
         let committed = ran.completed() && !undone;
         calls.done();
         ran.take_calls(Some(&self.calls), committed);

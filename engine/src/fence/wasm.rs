@@ -21,6 +21,7 @@ use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
 use crate::changes::Changes;
 use crate::error::EngineError;
+use crate::events::{Event, Reporter};
 use crate::grant::Access;
 use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
@@ -93,7 +94,8 @@ impl<'a> Bounds<'a> {
         calls: Option<&'a Mutex<Calls>>,
     ) -> Watch<'a, F> {
         let (canceler, alarm) = (self.canceler, self.timer.alarm());
-        Watch { inner, deadline: self.deadline, slept_nanos, canceler, alarm, visit, polls: 0, calls }
+        let (deadline, polls, reporter) = (self.deadline, 0, None);
+        Watch { inner, deadline, slept_nanos, canceler, alarm, visit, polls, reporter, calls }
     }
 }
 
@@ -132,7 +134,7 @@ pub(crate) async fn run(
     opened: Vec<HostGrant>,
     timer: &Arc<Timer>,
 ) -> Result<Outcome, EngineError> {
-    let Job { language, args, env, stdin, limits, epoch, seed, live, tools, sink, capture, canceler, .. } = job;
+    let Job { language, args, env, stdin, limits, epoch, seed, live, tools, sink, events, capture, canceler, .. } = job;
     let tools = Tools::new(&tools)?;
     let bounds = Bounds::new(&limits, &canceler, timer);
     let script = scan.script.clone();
@@ -179,9 +181,16 @@ pub(crate) async fn run(
         }
     };
     let work = Work::Run { source, compiled: compiled.as_deref() };
+    let reporter = events.map(|events| {
+        let stretch = if guest.metering == Metering::Fuel { YIELD_INTERVAL } else { 0 };
+        let mut reporter = Reporter::new(events, bounds.started, stretch, limits.fuel.unwrap_or(u64::MAX));
+        let started = Event::Started { scan: scan.clone(), runtime: guest.id.clone(), epoch, seed };
+        reporter.begin(started, bounds.deadline);
+        reporter
+    });
     let tools_sha256 = tools.digest();
     let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
-    let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work).await?;
+    let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work, reporter).await?;
     ran.take_calls(calls.as_deref(), true);
 
     let job_sha256 = Identity {
@@ -267,6 +276,7 @@ pub(super) async fn execute(
     bounds: &Bounds<'_>,
     calls: Option<&Arc<Mutex<Calls>>>,
     work: Work<'_>,
+    reporter: Option<Reporter>,
 ) -> Result<Ran, EngineError> {
     let limits = bounds.limits;
     let compiled = match &work {
@@ -279,12 +289,15 @@ pub(super) async fn execute(
     let (mut store, _ticking) = store(guest, state, spending, bounds.timer)?;
     store.data_mut().deadline = Some(bounds.deadline);
     store.data_mut().canceler = bounds.canceler.clone();
+    store.data_mut().meter = reporter.as_ref().map(Reporter::meter);
     store.data_mut().calls = calls.cloned();
     let slept_nanos = store.data().slept_nanos.clone();
     let ended = {
         let visit = guest.start.visit();
         let call = pin!(call(guest, &mut store, &work, &visit));
-        bounds.watch(call, &visit, slept_nanos, calls.map(|calls| &**calls)).await
+        let mut watch = bounds.watch(call, &visit, slept_nanos, calls.map(|calls| &**calls));
+        watch.reporter = reporter;
+        watch.await
     };
     let wall_time = bounds.started.elapsed();
     let ended = take_output(&mut store, ended);

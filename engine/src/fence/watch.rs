@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::{self, Calls};
 use crate::cancel::Canceler;
+use crate::events::Reporter;
 use crate::image::Visit;
 use crate::stream::{OutputSink, Stream};
 use crate::timer::Alarm;
@@ -43,6 +44,8 @@ pub(crate) struct Watch<'a, F> {
     pub(crate) alarm: Alarm<'a>,
     pub(crate) visit: &'a Visit,
     pub(crate) polls: u64,
+    /// Tells somebody what the run uses.
+    pub(crate) reporter: Option<Reporter>,
     /// Calls of the guest that go on meanwhile.
     pub(crate) calls: Option<&'a Mutex<Calls>>,
 }
@@ -51,6 +54,19 @@ impl<F> Watch<'_, F> {
     fn due(&self) -> Instant {
         let slept = Duration::from_nanos(self.slept_nanos.load(Ordering::Relaxed));
         self.deadline.checked_sub(slept).unwrap_or(self.deadline)
+    }
+
+    /// Tells what the run uses, if it is time to, and says when the next time is.
+    fn report(&mut self) -> Option<Instant> {
+        let (now, due) = (Instant::now(), self.due());
+        let slept = Duration::from_nanos(self.slept_nanos.load(Ordering::Relaxed));
+        let reporter = self.reporter.as_mut()?;
+        if reporter.next() <= now {
+            // The sink may block, and keeps no processor meanwhile.
+            release();
+        }
+        reporter.look(now, slept, due);
+        Some(reporter.next())
     }
 }
 
@@ -83,6 +99,7 @@ impl<F: Future> Future for Watch<'_, F> {
         if this.canceler.is_canceled() {
             return Poll::Ready(Ended::Canceled);
         }
+        let report = if this.reporter.is_some() { this.report() } else { None };
         let (now, due) = (Instant::now(), this.due());
         if now >= due {
             return Poll::Ready(Ended::Deadline);
@@ -91,6 +108,9 @@ impl<F: Future> Future for Watch<'_, F> {
         let mut next = this.canceler.look_every().map_or(due, |pause| due.min(now + pause));
         if let Some(late) = this.calls.and_then(|calls| calls::lock(calls).next_deadline()) {
             next = next.min(late);
+        }
+        if let Some(report) = report {
+            next = next.min(report);
         }
         match this.alarm.set(next, cx.waker()) {
             Ok(()) => Poll::Pending,

@@ -37,6 +37,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub(crate) use abi::Errno;
@@ -58,6 +59,7 @@ use streams::{Input, Output};
 use touched::Touched;
 use tree::{NodeId, Spot, Tree, Where};
 
+use crate::events::Meter;
 use crate::stream::{OutputSink, Stdin};
 
 /// What a World is made of.
@@ -379,6 +381,21 @@ impl World {
         self.output = Output::new(sink, capture, output, deadline);
         self.clock.begin_turn(sleep_limit);
         self.poll_began = None;
+    }
+
+    /// Tells a meter what was used so far.
+    pub(crate) fn tell_usage(&self, meter: &Meter) {
+        let ledger = &self.tree.ledger;
+        meter.memory_peak.fetch_max(ledger.peak(), Ordering::Relaxed);
+        for (meter, used) in [
+            (&meter.output_bytes, self.output.written()),
+            (&meter.files_written, ledger.files_written()),
+            (&meter.bytes_written, ledger.bytes_written()),
+            (&meter.files_peak, ledger.names_peak()),
+            (&meter.descriptors_peak, self.descriptors.peak()),
+        ] {
+            meter.store(used, Ordering::Relaxed);
+        }
     }
 
     /// Ends a run, or a turn, and tells what happened in it; output is taken away. Files and descriptors are counted since

@@ -151,6 +151,54 @@ fn strict_only_narrows() {
 }
 
 #[test]
+fn defaults_lower_every_limit_and_raise_those_that_flags_may() {
+    let most = LimitsChange {
+        fuel: Some(u64::MAX),
+        wall_time: Some(Duration::from_secs(86_400)),
+        memory: Some(4 << 30),
+        output: Some(1 << 40),
+        bytes_written: Some(1 << 40),
+    };
+    let least = LimitsChange {
+        fuel: Some(1),
+        wall_time: Some(Duration::from_millis(1)),
+        memory: Some(2),
+        output: Some(3),
+        bytes_written: Some(4),
+    };
+    let applied = |policy: &Policy, change: &LimitsChange| {
+        let mut policy = policy.clone();
+        let applied = policy.apply_defaults(change);
+        (policy.limits, applied)
+    };
+    let strict = preset("strict");
+    assert_eq!(applied(&strict, &most), (strict.limits.clone(), LimitsChange::default()));
+    for (name, _) in PRESETS {
+        let (limits, change) = applied(&preset(name), &least);
+        assert_eq!(change, least, "{name}");
+        assert_eq!((limits.fuel, limits.wall_time, limits.memory), (Some(1), Duration::from_millis(1), 2), "{name}");
+        assert_eq!((limits.output, limits.bytes_written), (3, 4), "{name}");
+        assert_eq!((limits.files, limits.descriptors), (preset(name).limits.files, preset(name).limits.descriptors));
+    }
+    assert_eq!(applied(&preset("moderate"), &most).1, most);
+    // `none` is more than any number, and a policy without a limit of fuel can be lowered to one.
+    assert_eq!(applied(&preset("permissive"), &most).0.fuel, Some(u64::MAX));
+    let some = policy("extends: moderate\noverridable: [memory]\n").unwrap();
+    let (limits, change) = applied(&some, &most);
+    assert_eq!(change, LimitsChange { memory: Some(4 << 30), ..Default::default() });
+    assert_eq!(Limits { memory: 512 << 20, ..limits }, preset("moderate").limits);
+    // The ceiling lowers what is above it, and makes no error of it.
+    let mut low = preset("moderate");
+    ceiling("limits: {memory: 1GiB, fuel: 1G, wall_time: 10s}").unwrap().lower(&mut low).unwrap();
+    let (limits, change) = applied(&low, &most);
+    assert_eq!((limits.memory, limits.fuel, limits.wall_time.as_secs()), (1 << 30, Some(1_000_000_000), 10));
+    assert_eq!((change.memory, change.output), (Some(1 << 30), most.output));
+    assert_eq!(applied(&low, &least).1, least);
+    // Nothing asked for, nothing changed.
+    assert_eq!(applied(&low, &LimitsChange::default()), (low.limits.clone(), LimitsChange::default()));
+}
+
+#[test]
 fn flags_set_what_the_policy_lets_them_set() {
     let mut some = policy("extends: moderate\noverridable: [memory, read]\n").unwrap();
     some.apply(&LimitsChange { memory: Some(1 << 31), ..Default::default() }).unwrap();
