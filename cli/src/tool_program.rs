@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,6 +23,8 @@ use crate::errors::Failure;
 
 /// Longest line a program may answer with, in bytes.
 const LONGEST_LINE: u64 = 32 << 20;
+/// Bytes of calls that may wait for a program to read them.
+const MOST_UNREAD: usize = 64 << 20;
 /// How long a program may take to end once its input has.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -80,6 +82,8 @@ struct Running {
     /// Lines for it; `None` when there are to be no more.
     lines: Mutex<Option<mpsc::Sender<String>>>,
     waiting: Arc<Mutex<Waiting>>,
+    /// Bytes that the program has not read.
+    unread: Arc<AtomicUsize>,
     next: AtomicU64,
 }
 
@@ -123,12 +127,13 @@ impl Running {
             child: Mutex::new(child),
             lines: Mutex::new(Some(lines)),
             waiting: waiting.clone(),
+            unread: Arc::default(),
             next: AtomicU64::new(1),
         };
-        let of_writer = waiting.clone();
+        let (of_writer, unread) = (waiting.clone(), new.unread.clone());
         thread::Builder::new()
             .name("capibara-tool-in".into())
-            .spawn(move || write_lines(input, &to_write, &of_writer))?;
+            .spawn(move || write_lines(input, &to_write, &unread, &of_writer))?;
         thread::Builder::new().name("capibara-tool-out".into()).spawn(move || read_answers(output, &waiting))?;
         Ok(new)
     }
@@ -136,6 +141,10 @@ impl Running {
     async fn call(self: Arc<Self>, arguments: Value) -> Result<Value, ToolError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let line = format!("{}\n", serde_json::json!({ "id": id, "args": arguments }));
+        if self.unread.fetch_add(line.len(), Ordering::Relaxed) > MOST_UNREAD {
+            self.unread.fetch_sub(line.len(), Ordering::Relaxed);
+            return Err(ToolError::internal("its program does not read its calls"));
+        }
         let (sender, receiver) = oneshot::channel();
         {
             let mut waiting = lock(&self.waiting);
@@ -169,12 +178,13 @@ impl Drop for Running {
     }
 }
 
-fn write_lines(mut input: ChildStdin, lines: &mpsc::Receiver<String>, waiting: &Mutex<Waiting>) {
+fn write_lines(mut input: ChildStdin, lines: &mpsc::Receiver<String>, unread: &AtomicUsize, waiting: &Mutex<Waiting>) {
     for line in lines {
         if let Err(error) = input.write_all(line.as_bytes()).and_then(|()| input.flush()) {
             lock(waiting).end(format!("its program takes no more calls: {error}"));
             return;
         }
+        unread.fetch_sub(line.len(), Ordering::Relaxed);
     }
 }
 

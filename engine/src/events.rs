@@ -42,6 +42,29 @@ pub enum Event {
         /// Whether the script waits for standard input.
         reading: bool,
     },
+    /// The script called a tool it was granted.
+    #[non_exhaustive]
+    ToolCalled {
+        /// The call, as its answer names it: larger than those of all calls that may still be answered.
+        call: u64,
+        /// The tool's name.
+        tool: String,
+        /// Length of the arguments, as JSON.
+        argument_bytes: u64,
+    },
+    /// A call of a tool came to its end. There is none where the run ends first.
+    #[non_exhaustive]
+    ToolAnswered {
+        /// The call.
+        call: u64,
+        /// The tool's name.
+        tool: String,
+        /// Length of the result, as JSON; of a failure its kind, as the script can tell them apart: `failed`, `timeout`, `arguments`,
+        /// `budget`, `too-large`.
+        result: Result<u64, &'static str>,
+        /// Real time since the call.
+        took: Duration,
+    },
 }
 
 /// Receives what happens in a run, in order, on the thread that runs it.
@@ -132,8 +155,8 @@ impl Reporter {
         self.next
     }
 
-    /// The run begins.
-    pub(crate) fn begin(&mut self, event: Event, deadline: Instant) {
+    /// Something happened just now.
+    pub(crate) fn tell(&mut self, event: Event, deadline: Instant) {
         self.sink.event(event, deadline);
     }
 

@@ -11,6 +11,7 @@ use crate::cancel::Canceler;
 use crate::changes::Changes;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::events::EventSink;
 use crate::fence::{self, Guest, TurnJob, Turns};
 use crate::job::{Epoch, Job, Script, nobody};
 use crate::language::Language;
@@ -131,6 +132,8 @@ pub struct Turn {
     pub limits: Option<Limits>,
     /// Receives output while it is written. Default: none.
     pub sink: Option<Box<dyn OutputSink>>,
+    /// Is told what happens while it happens. Default: none.
+    pub events: Option<Box<dyn EventSink>>,
     /// Whether output is kept for the [`Outcome`]. Default: true.
     pub capture: bool,
     /// Where the code comes from, to be shown in findings. Default: nothing.
@@ -141,7 +144,7 @@ impl Turn {
     /// A turn that runs that code.
     #[must_use]
     pub fn new(code: impl Into<String>) -> Self {
-        Self { code: code.into(), limits: None, sink: None, capture: true, origin: None }
+        Self { code: code.into(), limits: None, sink: None, events: None, capture: true, origin: None }
     }
 
     /// Sets its limits.
@@ -155,6 +158,13 @@ impl Turn {
     #[must_use]
     pub fn with_sink(mut self, sink: impl OutputSink + 'static) -> Self {
         self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Tells `sink` what happens while it happens, as [`Job::with_events`] does.
+    #[must_use]
+    pub fn with_events(mut self, sink: impl EventSink + 'static) -> Self {
+        self.events = Some(Box::new(sink));
         self
     }
 
@@ -233,7 +243,7 @@ impl Session {
     /// [`EngineError::SessionEnded`] when a total is used up, or the system did not let a turn be undone; otherwise as
     /// [`Engine::run`]. The session is then what it was before.
     pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome, EngineError> {
-        let Turn { code, limits, sink, capture, origin } = turn.into();
+        let Turn { code, limits, sink, events, capture, origin } = turn.into();
         let mut job = self.job(code);
         job.origin = origin;
         if let Some(limits) = limits {
@@ -254,6 +264,7 @@ impl Session {
             scan: &scan,
             limits: &job.limits,
             sink,
+            events,
             capture,
             canceler: &self.canceler,
             timer: self.engine.timer(),
@@ -295,7 +306,7 @@ impl Session {
     }
 
     /// Names and attributes of the live session that begin with `text`, as `os.pa`: at most 200, in no particular order.
-    /// Looking for them changes nothing in the session; it may run code of the session, as properties are.
+    /// Looking for them changes nothing in the session; it may run code of the session (`__getattr__`), which may not call tools then.
     ///
     /// # Errors
     /// As [`run`](Self::run). Where looking takes long or fails, there are none.
@@ -311,8 +322,10 @@ impl Session {
     pub async fn complete(&mut self, text: &str) -> Result<Vec<String>, EngineError> {
         const LONGEST: usize = 1000;
         let quoted = quoted(text, LONGEST);
-        let code = format!("__import__('capibara._session', fromlist=['complete']).complete('{quoted}', {MOST_NAMES})");
-        let names = self.ask(code).await?.and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
+        let names = self
+            .ask(format!("complete('{quoted}', {MOST_NAMES})"))
+            .await?
+            .and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
         let mut names = names.unwrap_or_default();
         names.truncate(MOST_NAMES);
         Ok(names)
@@ -324,8 +337,8 @@ impl Session {
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn is_incomplete(&mut self, code: &str) -> Result<bool, EngineError> {
-        let code = IS_INCOMPLETE.replace("$CODE", &quoted(code, usize::MAX));
-        Ok(self.ask(code).await?.is_some_and(|text| text == "True"))
+        let call = format!("is_incomplete('{}')", quoted(code, usize::MAX));
+        Ok(self.ask(call).await?.is_some_and(|text| text == "True"))
     }
 
     /// As [`is_incomplete`](Self::is_incomplete), on this thread.
@@ -337,8 +350,9 @@ impl Session {
         engine.block_on(self.is_incomplete(code))
     }
 
-    /// The value of code of ours, which is undone.
-    async fn ask(&mut self, code: String) -> Result<Option<String>, EngineError> {
+    /// The value of a call of the guest's module for sessions, which is undone.
+    async fn ask(&mut self, call: String) -> Result<Option<String>, EngineError> {
+        let code = format!("__import__('capibara._session', fromlist=['']).{call}");
         let mut job = self.job(code.clone());
         job.limits.wall_time = job.limits.wall_time.min(ASKED_TIME);
         job.limits.fuel = Some(job.limits.fuel.map_or(ASKED_FUEL, |fuel| fuel.min(ASKED_FUEL)));
@@ -348,6 +362,7 @@ impl Session {
             scan: &Arc::new(Scan::none(&job)),
             limits: &job.limits,
             sink: None,
+            events: None,
             capture: false,
             canceler: &self.canceler,
             timer: self.engine.timer(),
@@ -387,22 +402,6 @@ impl Session {
         self.turns.memory_bytes()
     }
 }
-
-/// Asks Python's own rule, with `await` at the top level.
-const IS_INCOMPLETE: &str = "\
-def __capibara_is_incomplete(source):
-    import ast, codeop, warnings
-    compiler = codeop.CommandCompiler()
-    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for symbol in 'single', 'exec':
-            try:
-                return compiler(source, '<input>', symbol) is None
-            except (SyntaxError, OverflowError, ValueError):
-                pass
-    return False
-__capibara_is_incomplete('$CODE')";
 
 /// The inside of a Python string of at most so many characters of the text.
 fn quoted(text: &str, most: usize) -> String {

@@ -22,3 +22,21 @@ def complete(text, most=200):
             break
         found.append(match)
     return _Json(json.dumps(found))
+
+
+def is_incomplete(source):
+    """Whether Python would wait for more lines, with `await` at the top level."""
+    import ast
+    import codeop
+    import warnings
+
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for symbol in "single", "exec":
+            try:
+                return compiler(source, "<input>", symbol) is None
+            except (SyntaxError, OverflowError, ValueError):
+                pass
+    return False

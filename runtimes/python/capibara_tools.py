@@ -23,6 +23,9 @@ class ToolArgumentError(ToolError, TypeError):
     """A tool was called with arguments it does not take."""
 
 
+for _error in ToolError, ToolTimeout, ToolArgumentError:
+    _error.__module__ = "capibara"  # where scripts have it from
+
 _ERRORS = {"timeout": ToolTimeout, "arguments": ToolArgumentError}
 _TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list, "object": dict, "null": None}
 

@@ -103,6 +103,24 @@ struct UsageBody {
 }
 
 #[derive(Serialize)]
+struct ToolCallBody {
+    call: u64,
+    tool: String,
+    argument_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ToolAnswerBody {
+    call: u64,
+    tool: String,
+    took_ms: f64,
+    /// Of a value.
+    result_bytes: Option<u64>,
+    /// Of a failure.
+    error: Option<&'static str>,
+}
+
+#[derive(Serialize)]
 struct EndedBody {
     outcome: RunReport,
 }
@@ -247,6 +265,14 @@ impl EventSink for Events {
             }
             Event::Usage { usage, reading, .. } => {
                 writer.line("usage", UsageBody { usage: usage.into(), reading }, &patience)
+            }
+            Event::ToolCalled { call, tool, argument_bytes, .. } => {
+                writer.line("tool_call", ToolCallBody { call, tool, argument_bytes }, &patience)
+            }
+            Event::ToolAnswered { call, tool, result, took, .. } => {
+                let took_ms = json::millis(took);
+                let (result_bytes, error) = (result.ok(), result.err());
+                writer.line("tool_answer", ToolAnswerBody { call, tool, took_ms, result_bytes, error }, &patience)
             }
             // Events may grow; what this program does not know it does not tell.
             _ => Ok(()),

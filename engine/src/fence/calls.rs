@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::events::Event;
 use crate::outcome::Value;
 use crate::tools::{Answering, ToolError, ToolUse, Tools, Why};
 
@@ -65,11 +66,16 @@ pub(crate) struct Calls {
     value: Option<Value>,
     /// Longest value that is kept, in bytes.
     value_bytes: usize,
+    /// What somebody who listens was not told yet.
+    told: Option<Vec<Event>>,
+    /// Whether tools are refused just now.
+    refuses_tools: bool,
 }
 
 struct Entry {
     state: State,
     tool: Option<usize>,
+    began: Instant,
     /// When its answer came, by number; 0 before.
     order: u64,
     /// Whether the guest has been told that it is there, and has read it.
@@ -101,7 +107,29 @@ impl Calls {
             held_bytes: 0,
             value: None,
             value_bytes: usize::try_from(value_bytes).unwrap_or(usize::MAX),
+            told: None,
+            refuses_tools: false,
         }
+    }
+
+    /// From now on, until the end of the run or turn, somebody is to be told of calls.
+    pub(super) fn listen(&mut self) {
+        self.told.get_or_insert_default();
+    }
+
+    /// Whether there is something to tell.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.is_empty())
+    }
+
+    /// What there is to tell, once.
+    pub(super) fn take_told(&mut self) -> Vec<Event> {
+        self.told.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether the next turn may call no tools.
+    pub(super) fn refuse_tools(&mut self, refused: bool) {
+        self.refuses_tools = refused;
     }
 
     /// Takes a message; the number of the call, or why it is refused.
@@ -112,6 +140,7 @@ impl Calls {
                 self.value = Some(Value::bounded(text, files, self.value_bytes));
                 NO_ANSWER
             }
+            Message { tool: Some(_), .. } if self.refuses_tools => refused::NOBODY_LISTENS,
             Message { tool: Some(tool), arguments: Some(arguments), .. } => self.call(&tool, arguments),
             Message { list: Some(list), .. } if list == "tools" => {
                 let listed = serde_json::json!({ "result": self.tools.listed() });
@@ -132,6 +161,11 @@ impl Calls {
         let (Some(used), Some(before)) = (self.used.get_mut(at), self.used_before.get(at)) else {
             return refused::NOT_UNDERSTOOD;
         };
+        let argument_bytes = u64::try_from(arguments.get().len()).unwrap_or(u64::MAX);
+        let call = u64::try_from(self.next).unwrap_or_default();
+        if let Some(told) = &mut self.told {
+            told.push(Event::ToolCalled { call, tool: name.to_owned(), argument_bytes });
+        }
         if before.saturating_add(used.calls) >= tool.calls() {
             let message = format!("{name} may be called {} times, and was", tool.calls());
             return self.refuse(Some(at), ToolError::about(Why::Budget, message));
@@ -146,12 +180,13 @@ impl Calls {
             Ok(future) => future,
             Err(_) => return self.refuse(Some(at), panicked()),
         };
-        let now = Instant::now();
-        let deadline = now.checked_add(tool.timeout()).unwrap_or(now);
+        let began = Instant::now();
+        let deadline = began.checked_add(tool.timeout()).unwrap_or(began);
         self.fresh = true;
         self.insert(Entry {
             state: State::Waiting { future, deadline },
             tool: Some(at),
+            began,
             order: 0,
             announced: false,
             read: false,
@@ -169,6 +204,7 @@ impl Calls {
     }
 
     fn refuse(&mut self, tool: Option<usize>, error: ToolError) -> i32 {
+        self.tell_answer(self.next, tool, Err(error.why.name()), Duration::ZERO);
         let answer = self.failed(tool, error);
         self.answer_now(tool, answer)
     }
@@ -176,8 +212,16 @@ impl Calls {
     fn answer_now(&mut self, tool: Option<usize>, answer: Vec<u8>) -> i32 {
         self.answered = self.answered.saturating_add(1);
         self.held_bytes = self.held_bytes.saturating_add(answer.len());
-        let order = self.answered;
-        self.insert(Entry { state: State::Answered(answer), tool, order, announced: false, read: false })
+        let (order, began) = (self.answered, Instant::now());
+        self.insert(Entry { state: State::Answered(answer), tool, began, order, announced: false, read: false })
+    }
+
+    fn tell_answer(&mut self, number: i32, tool: Option<usize>, result: Result<u64, &'static str>, took: Duration) {
+        let tool = tool.and_then(|at| self.tools.as_slice().get(at));
+        if let (Some(told), Some(tool)) = (&mut self.told, tool) {
+            let call = u64::try_from(number).unwrap_or_default();
+            told.push(Event::ToolAnswered { call, tool: tool.name().to_owned(), result, took });
+        }
     }
 
     /// Counts a failure, and makes of it what the script is told.
@@ -209,21 +253,29 @@ impl Calls {
                 Ok(Poll::Pending) => continue,
                 Err(_) => Err(panicked()),
             };
-            done.push((*number, entry.tool, answer));
+            done.push((*number, entry.tool, entry.began, answer));
         }
         let any = !done.is_empty();
-        for (number, tool, answer) in done {
-            let bytes = match answer {
-                Ok(json) if self.held_bytes.saturating_add(json.len()) <= MOST_BYTES => {
-                    [b"{\"result\":".as_slice(), &json, b"}"].concat()
+        for (number, tool, began, answer) in done {
+            let answer = match answer {
+                Ok(json) if self.held_bytes.saturating_add(json.len()) > MOST_BYTES => {
+                    Err(ToolError::about(Why::TooLarge, "too many results wait to be read"))
                 }
-                Ok(_) => self.failed(tool, ToolError::about(Why::TooLarge, "too many results wait to be read")),
                 Err(ToolError { why: Why::Timeout, .. }) => {
                     let late = tool
                         .and_then(|at| self.tools.as_slice().get(at))
                         .map(|tool| format!("{} did not answer within {:?}", tool.name(), tool.timeout()));
-                    self.failed(tool, ToolError::about(Why::Timeout, late.unwrap_or_default()))
+                    Err(ToolError::about(Why::Timeout, late.unwrap_or_default()))
                 }
+                answer => answer,
+            };
+            let result = match &answer {
+                Ok(json) => Ok(u64::try_from(json.len()).unwrap_or(u64::MAX)),
+                Err(error) => Err(error.why.name()),
+            };
+            self.tell_answer(number, tool, result, began.elapsed());
+            let bytes = match answer {
+                Ok(json) => [b"{\"result\":".as_slice(), &json, b"}"].concat(),
                 Err(error) => self.failed(tool, error),
             };
             self.answered = self.answered.saturating_add(1);
@@ -309,6 +361,7 @@ impl Calls {
             self.next = self.first;
         }
         self.first = self.next;
+        self.told = None;
         (used, self.value.take())
     }
 }

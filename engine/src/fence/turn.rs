@@ -10,11 +10,13 @@ use capibara_policies::Limits;
 
 use super::calls::Calls;
 use super::guest::{Guest, Start};
-use super::wasm::{Bounds, Drawn, Named, Work, check, execute, quotas};
+use super::wasm::{Bounds, Drawn, Named, Work, begin, check, execute, quotas};
+use super::watch::Unhurried;
 use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
 use crate::changes::Changes;
 use crate::error::EngineError;
+use crate::events::EventSink;
 use crate::fields::Fields;
 use crate::grant::Access;
 use crate::identity::Identity;
@@ -52,6 +54,7 @@ pub(crate) struct TurnJob<'a> {
     pub(crate) scan: &'a Arc<Scan>,
     pub(crate) limits: &'a Limits,
     pub(crate) sink: Option<Box<dyn OutputSink>>,
+    pub(crate) events: Option<Box<dyn EventSink>>,
     pub(crate) capture: bool,
     pub(crate) canceler: &'a Canceler,
     pub(crate) timer: &'a Arc<Timer>,
@@ -127,7 +130,7 @@ impl Turns {
         job: TurnJob<'_>,
         config: &SessionConfig,
     ) -> Result<Option<Outcome>, EngineError> {
-        let TurnJob { code, scan, limits, sink, capture, canceler, timer, undo: undone } = job;
+        let TurnJob { code, scan, limits, sink, events, capture, canceler, timer, undo: undone } = job;
         let live = config.live;
         let bounds = Bounds::new(limits, canceler, timer);
         check(&self.guest, limits, code.as_bytes())?;
@@ -136,7 +139,7 @@ impl Turns {
         }
         let mut world = self.world.fork();
         world.begin_turn(TurnConfig {
-            sink,
+            sink: sink.map(|sink| -> Box<dyn OutputSink> { Box::new(Unhurried(sink)) }),
             capture,
             output: limits.output,
             deadline: bounds.deadline,
@@ -146,7 +149,10 @@ impl Turns {
         // Also where this future is dropped, or execution fails.
         let calls = Uncommitted(&self.calls);
         let work = Work::Turn { source: code.as_bytes(), memory: &self.memory };
-        let mut ran = execute(&self.guest, world, None, &bounds, Some(&self.calls), work, None).await?;
+        super::calls::lock(&self.calls).refuse_tools(undone);
+        let (epoch, seed) = (self.drawn.epoch, self.drawn.seed);
+        let reporter = events.map(|sink| begin(sink, &self.guest, &bounds, scan, epoch, seed));
+        let mut ran = execute(&self.guest, world, None, &bounds, Some(&self.calls), work, reporter).await?;
         let committed = ran.completed() && !undone;
         calls.done();
         ran.take_calls(Some(&self.calls), committed);

@@ -21,7 +21,7 @@ use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
 use crate::changes::Changes;
 use crate::error::EngineError;
-use crate::events::{Event, Reporter};
+use crate::events::{Event, EventSink, Reporter};
 use crate::grant::Access;
 use crate::identity::Identity;
 use crate::image::{KeptMemory, Visit};
@@ -181,13 +181,7 @@ pub(crate) async fn run(
         }
     };
     let work = Work::Run { source, compiled: compiled.as_deref() };
-    let reporter = events.map(|events| {
-        let stretch = if guest.metering == Metering::Fuel { YIELD_INTERVAL } else { 0 };
-        let mut reporter = Reporter::new(events, bounds.started, stretch, limits.fuel.unwrap_or(u64::MAX));
-        let started = Event::Started { scan: scan.clone(), runtime: guest.id.clone(), epoch, seed };
-        reporter.begin(started, bounds.deadline);
-        reporter
-    });
+    let reporter = events.map(|sink| begin(sink, guest, &bounds, &scan, epoch, seed));
     let tools_sha256 = tools.digest();
     let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
     let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work, reporter).await?;
@@ -216,6 +210,22 @@ pub(crate) async fn run(
     (outcome.artifacts, outcome.artifacts_left_out) = (Artifact::of(files), left_out);
     outcome.changes = Changes::of(world.changes(limits.bytes_written, true));
     Ok(outcome)
+}
+
+/// Tells a sink that a run or turn begins.
+pub(super) fn begin(
+    sink: Box<dyn EventSink>,
+    guest: &Guest,
+    bounds: &Bounds<'_>,
+    scan: &Arc<Scan>,
+    epoch: Epoch,
+    seed: u128,
+) -> Reporter {
+    let stretch = if guest.metering == Metering::Fuel { YIELD_INTERVAL } else { 0 };
+    let mut reporter = Reporter::new(sink, bounds.started, stretch, bounds.limits.fuel.unwrap_or(u64::MAX));
+    let started = Event::Started { scan: scan.clone(), runtime: guest.id.clone(), epoch, seed };
+    reporter.tell(started, bounds.deadline);
+    reporter
 }
 
 /// Where clock and randomness of a run start.
@@ -297,6 +307,9 @@ pub(super) async fn execute(
         let call = pin!(call(guest, &mut store, &work, &visit));
         let mut watch = bounds.watch(call, &visit, slept_nanos, calls.map(|calls| &**calls));
         watch.reporter = reporter;
+        if let (Some(calls), Some(_)) = (calls, &watch.reporter) {
+            calls::lock(calls).listen();
+        }
         watch.await
     };
     let wall_time = bounds.started.elapsed();

@@ -56,6 +56,24 @@ impl<F> Watch<'_, F> {
         self.deadline.checked_sub(slept).unwrap_or(self.deadline)
     }
 
+    /// Tells what became of calls since the last time, if anything did.
+    fn tell_calls(&mut self) -> bool {
+        let (Some(calls), Some(_)) = (self.calls, &self.reporter) else { return false };
+        let told = calls::lock(calls).take_told();
+        if told.is_empty() {
+            return false;
+        }
+        let due = self.due();
+        // The sink may block, and keeps no processor meanwhile.
+        release();
+        for event in told {
+            if let Some(reporter) = &mut self.reporter {
+                reporter.tell(event, due);
+            }
+        }
+        true
+    }
+
     /// Tells what the run uses, if it is time to, and says when the next time is.
     fn report(&mut self) -> Option<Instant> {
         let (now, due) = (Instant::now(), self.due());
@@ -85,12 +103,15 @@ impl<F: Future> Future for Watch<'_, F> {
         this.polls += 1;
         this.visit.here();
         loop {
-            if let Poll::Ready(output) = this.inner.as_mut().poll(cx) {
+            let polled = this.inner.as_mut().poll(cx);
+            let told = this.tell_calls();
+            if let Poll::Ready(output) = polled {
                 return Poll::Ready(Ended::Returned(output));
             }
             // A call that is done, or was never looked at, may be what the guest waits for.
             let answered = this.calls.is_some_and(|calls| calls::lock(calls).poll(cx));
-            if !answered || this.canceler.is_canceled() || Instant::now() >= this.due() {
+            let told = this.tell_calls() || told;
+            if !(answered || told) || this.canceler.is_canceled() || Instant::now() >= this.due() {
                 break;
             }
         }
