@@ -1,6 +1,8 @@
 /* What neither the C library nor CPython supplies, or not as a script expects it; linked into the guest and into _freeze_module. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -124,6 +126,30 @@ int capibara_chdir(const char *path)
     char *real = realpath(path, NULL);
     int result = chdir(real ? real : path);
     free(real);
+    return result;
+}
+
+/* The mkdir() and rmdir() of SQLite (flags.rs), which locks a database by a directory `DATABASE.lock` beside it. A database that
+ * cannot be written here needs no lock to be read, and where it is none can be made. */
+int capibara_lock_mkdir(const char *path, mode_t mode)
+{
+    size_t length = strlen(path);
+    if (length > 5 && strcmp(path + length - 5, ".lock") == 0) {
+        char *database = strndup(path, length - 5);
+        int fd = database ? open(database, O_WRONLY | O_CLOEXEC) : -1;
+        int read_only = fd < 0 && (errno == EROFS || errno == EACCES || errno == EPERM);
+        if (fd >= 0) close(fd);
+        free(database);
+        if (read_only) return 0;
+    }
+    return mkdir(path, mode);
+}
+
+int capibara_lock_rmdir(const char *path)
+{
+    int result = rmdir(path);
+    /* As if it had been removed before: there was no lock. */
+    if (result < 0 && (errno == EROFS || errno == EACCES || errno == EPERM)) errno = ENOENT;
     return result;
 }
 

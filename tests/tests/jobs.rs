@@ -71,3 +71,36 @@ fn a_report_with_a_chart() {
     let chart = String::from_utf8(results["charts/months.svg"].clone()).unwrap();
     assert!(chart.starts_with("<svg ") && chart.matches("<rect ").count() == 3 && chart.contains("2026-03"), "{chart}");
 }
+
+/// JSON is reshaped, with a call of a tool for each record; a failure of one is told and costs no other.
+#[test]
+fn json_with_a_tool_call_for_each_record() {
+    let sandbox = sandbox();
+    let [script, program] =
+        ["reshape.py", "rates.py"].map(|name| fixture("jobs/reshape").join(name).display().to_string());
+    let input = fs::read(fixture("jobs/reshape/orders.json")).unwrap();
+    let tool = format!("rate={program}");
+    let words = ["run", "--tool", &tool, "--out", "results", "--stats", &script];
+    let ran = sandbox.run_with_input(&words, &input, false);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "3 of 4 orders\n"), "{}", ran.stderr);
+    let results = files(&sandbox.dir.path().join("results"));
+    assert_eq!(results["orders.json"], fs::read(fixture("jobs/reshape/expected.json")).unwrap());
+    assert!(ran.stderr.contains("no rate of XAU on 2026-03-02"), "{}", ran.stderr);
+}
+
+/// A database is built out of tables, and asked in a second run that may only read it.
+#[test]
+fn a_database_is_built_and_queried() {
+    let sandbox = sandbox();
+    let jobs = fixture("jobs/database").display().to_string();
+    let (tables, build, query) =
+        (format!("{jobs}/tables:/data"), format!("{jobs}/build.py"), format!("{jobs}/query.py"));
+    let ran = sandbox.run(&["run", "--read", &tables, "--out", "results", &build]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "ok 4\n0\n"), "{}", ran.stderr);
+    let base = fs::read(sandbox.dir.path().join("results/shop.sqlite")).unwrap();
+    assert!(base.starts_with(b"SQLite format 3\0"), "{} bytes", base.len());
+    let ran = sandbox.run(&["run", "--read", "results/shop.sqlite", &query, "Bern"]);
+    let expected = "1 Paul, Jr.  1    120.00\n2 Zoë       2     24.99\n3 Grace     0      0.00\nattempt to write a readonly database\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{}", ran.stderr);
+    assert_eq!(fs::read(sandbox.dir.path().join("results/shop.sqlite")).unwrap(), base);
+}

@@ -264,15 +264,29 @@ fn a_full_disk_is_said_and_leaves_nothing_half_made() {
     assert!(ran.stderr.contains("no space is left on the disk"), "{ran:?}");
 }
 
-#[test]
-fn the_examples_for_embedders_run() {
-    let example = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/embed");
+/// What an example program of the engine prints.
+fn example(name: &str) -> String {
+    let example = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(example.is_file(), "cargo test --workspace builds {}", example.display());
     let ran = finish(Command::new(example).env("CAPIBARA_CACHE_DIR", cache()).output().unwrap());
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(
-        ran.stdout.contains("live: sum 42\n") && ran.stdout.contains("stopped by limit fuel: allowed 10000000"),
-        "{ran:?}"
+    ran.stdout
+}
+
+#[test]
+fn the_examples_for_embedders_run() {
+    let told = example("embed");
+    assert!(told.contains("live: sum 42\n") && told.contains("stopped by limit fuel: allowed 10000000"), "{told}");
+    let told = example("session");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..2], ["{'apple': 0.5, 'pear': 0.75}", "-- Completed { exit_code: 0 } "], "{told}");
+    assert!(lines[2].starts_with("-- Limit(LimitHit { kind: Fuel, allowed: 1000000000"), "{told}");
+    // What the stopped turn did is undone.
+    assert_eq!(lines[3], "-- Completed { exit_code: 0 } (1.25, False)", "{told}");
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["capibara.ToolError: no article nut", "-- Completed { exit_code: 1 } "],
+        "{told}"
     );
 }
 

@@ -973,7 +973,8 @@ fn names_are_permanent() {
             ("write", "--write"),
             ("overlay", "--overlay"),
             ("env", "--env"),
-            ("language", "--language")
+            ("language", "--language"),
+            ("tool", "--tool")
         ]
     );
     let kinds = [

@@ -72,7 +72,7 @@ pub(crate) const XZ_FLAGS: &str = "-std=c99 -DHAVE_CONFIG_H=1";
 /// SQLite's flags.
 pub(crate) const SQLITE_FLAGS: &str = "-DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_THREADSAFE=0 -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_JSON1 \
     -DSQLITE_ENABLE_MATH_FUNCTIONS -DSQLITE_ENABLE_RTREE -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_WAL \
-    -DSQLITE_MAX_MMAP_SIZE=0 -DSQLITE_TEMP_STORE=2 -DHAVE_LOCALTIME_R=1";
+    -DSQLITE_MAX_MMAP_SIZE=0 -DSQLITE_TEMP_STORE=2 -DHAVE_LOCALTIME_R=1 -Dmkdir=capibara_lock_mkdir -Drmdir=capibara_lock_rmdir";
 /// musl's mathematical functions that are one WebAssembly instruction (exact anyway) and stay with the toolchain's C library.
 pub(crate) const LIBM_SKIPPED: &str = "fabs ceil floor trunc rint nearbyint sqrt copysign";
 /// musl's flags.
