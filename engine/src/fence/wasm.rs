@@ -183,7 +183,7 @@ pub(crate) async fn run(
     let work = Work::Run { source, compiled: compiled.as_deref() };
     let reporter = events.map(|sink| begin(sink, guest, &bounds, &scan, epoch, seed));
     let tools_sha256 = tools.digest();
-    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
+    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, None))));
     let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work, reporter).await?;
     ran.take_calls(calls.as_deref(), true);
 
@@ -383,9 +383,9 @@ impl Ran {
         matches!(self.status, Status::Completed { .. })
     }
 
-    /// Whether it called a tool.
+    /// Whether it called a tool, or tried to.
     pub(super) fn called(&self) -> bool {
-        self.tools.iter().any(|tool| tool.calls > 0)
+        self.tools.iter().any(|tool| tool.calls > 0 || tool.failed > 0)
     }
 
     /// The outcome, and the World for the next turn.
