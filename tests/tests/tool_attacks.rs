@@ -480,3 +480,25 @@ raise SystemExit(3)";
     assert_eq!((known[0], known[2], known[3], known[4]), (SECRET, "it panicked", "it panicked", "for you"));
     assert!(known[1].starts_with(SECRET) && known[1].len() < 5000, "{}", known[1].len());
 }
+
+#[test]
+fn who_only_looks_at_tools_depends_on_no_real_time() {
+    let code = "import time
+from capibara import tools
+from _capibara_boot import host_wait
+for _ in range(200): host_wait(0), host_wait(-1), host_wait(1000)
+print(dir(tools), tools, time.time_ns(), time.monotonic_ns())";
+    let outcomes: Vec<Outcome> = (0..5)
+        .map(|_| {
+            let job = Job::python(code).with_tool(any()).with_seed(1).with_epoch(capibara::Epoch::from_nanos(1 << 60));
+            engine().run_blocking(job).unwrap()
+        })
+        .collect();
+    for outcome in &outcomes {
+        assert!(outcome.success() && outcome.determined, "{:?} {}", outcome.status, outcome.stderr.text());
+        assert_eq!((&outcome.stdout, outcome.usage.fuel), (&outcomes[0].stdout, outcomes[0].usage.fuel));
+    }
+    // The control: who calls one and waits does.
+    let code = format!("{code}\ntools.any()\nprint(time.time_ns())");
+    assert!(!run(&code, [any()]).determined);
+}
