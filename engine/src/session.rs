@@ -199,8 +199,8 @@ impl fmt::Debug for Turn {
 ///
 /// Each turn is scanned as a script is, and runs under the limits on its own. A turn is a transaction: if it ends by itself, also by
 /// a Python exception or `sys.exit`, what it did is kept. If it is stopped by a limit, breaks down, is canceled or
-/// dropped, the session is exactly what it was before it: memory, files, clock and randomness. What it wrote to files of the host, and
-/// the calls of tools it made, are not undone. Between turns a session takes no thread, no stack and three memory
+/// dropped, the session is exactly what it was before it: memory, files, clock and randomness. So it is where it ends by `os._exit`,
+/// in the middle of itself. What it wrote to files of the host, and the calls of tools it made, are not undone. Between turns a session takes no thread, no stack and three memory
 /// mappings.
 ///
 /// ```no_run
