@@ -155,13 +155,12 @@ pub struct Value {
 
 impl Value {
     /// Text of at most so many bytes.
-    pub(crate) fn bounded(mut text: String, mut files: Vec<String>, most: usize) -> Self {
-        const MOST_FILES: usize = 16;
+    pub(crate) fn bounded(mut text: String, files: Vec<String>, most: usize) -> Self {
         let truncated = text.len() > most;
         if truncated {
             text.truncate(text.floor_char_boundary(most));
+            text.shrink_to_fit();
         }
-        files.truncate(MOST_FILES);
         Self { text, truncated, files }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capibara_policies::{Limits, Policy, Verdict};
 
@@ -15,7 +15,7 @@ use crate::events::EventSink;
 use crate::fence::{self, Guest, TurnJob, Turns};
 use crate::job::{Epoch, Job, Script, nobody};
 use crate::language::Language;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Usage};
 use crate::scan::Scan;
 use crate::stream::OutputSink;
 use crate::tools::Tool;
@@ -70,7 +70,7 @@ impl Default for SessionConfig {
     }
 }
 
-/// What all turns of a session may use together; `None` is no bound.
+/// What all turns of a session may use together; `None` is no bound. A turn that was dropped, or failed, counts with its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
@@ -112,8 +112,7 @@ impl Totals {
         Ok(())
     }
 
-    fn add(&mut self, outcome: &Outcome) {
-        let usage = &outcome.usage;
+    fn add(&mut self, usage: &Usage) {
         let sum = |total: &mut Option<u64>, more: u64| *total = Some(total.unwrap_or(0).saturating_add(more));
         sum(&mut self.turns, 1);
         sum(&mut self.fuel, usage.fuel.unwrap_or(0));
@@ -199,8 +198,8 @@ impl fmt::Debug for Turn {
 ///
 /// Each turn is scanned as a script is, and runs under the limits on its own. A turn is a transaction: if it ends by itself, also by
 /// a Python exception or `sys.exit`, what it did is kept. If it is stopped by a limit, breaks down, is canceled or
-/// dropped, the session is exactly what it was before it: memory, files, clock and randomness. What it wrote to files of the host, and
-/// the calls of tools it made, are not undone. Between turns a session takes no thread, no stack and three memory
+/// dropped, the session is exactly what it was before it: memory, files, clock and randomness. So it is where it ends by `os._exit`,
+/// in the middle of itself. What it wrote to files of the host, and the calls of tools it made, are not undone. Between turns a session takes no thread, no stack and three memory
 /// mappings.
 ///
 /// ```no_run
@@ -259,6 +258,7 @@ impl Session {
         };
         let _place = self.engine.place(&self.config.caller).await?;
         self.canceler.reset();
+        let begun = Begun { used: &mut self.used, at: Instant::now() };
         let turn = TurnJob {
             code,
             scan: &scan,
@@ -272,7 +272,7 @@ impl Session {
         };
         let outcome = self.turns.run(turn, &self.config).await?;
         let outcome = outcome.ok_or(EngineError::SessionEnded { reason: LOST })?;
-        self.used.add(&outcome);
+        begun.ended(&outcome);
         Ok(outcome)
     }
 
@@ -400,6 +400,25 @@ impl Session {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.turns.memory_bytes()
+    }
+}
+
+/// A turn that has begun. One that comes to no outcome (it was dropped, or failed) counts, too, with the time it took.
+struct Begun<'a> {
+    used: &'a mut Totals,
+    at: Instant,
+}
+
+impl Begun<'_> {
+    fn ended(self, outcome: &Outcome) {
+        self.used.add(&outcome.usage);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.used.add(&Usage { wall_time: self.at.elapsed(), ..Usage::default() });
     }
 }
 

@@ -49,8 +49,12 @@ type Function = dyn Fn(Box<RawValue>, usize) -> Answering + Send + Sync;
 /// ```
 ///
 /// Its future is polled on the thread that polls the run, while the script waits and between two stretches of its
-/// computing: one that blocks holds the run up, also past its limits. Several calls are under way at a time. One that panics costs its caller an exception and nothing
-/// else.
+/// computing: one that blocks holds the run up, also past its limits. One that panics costs its caller an exception and nothing
+/// else, but where its own values panic when that panic drops them.
+///
+/// Several calls are under way at a time: 1,024 at most, those whose answers were not read included. Their arguments may come to
+/// 64 MiB together, counted as what they take when they are read, and so may the answers that wait; texts of errors are cut at
+/// 4 KiB. What is more is refused, and the script told why.
 #[derive(Clone)]
 pub struct Tool(Arc<Definition>);
 

@@ -21,8 +21,9 @@ pub fn alone(test: &str) -> Result<(), String> {
     let output = Command::new(std::env::current_exe().expect("the path of this program"))
         .env(VARIABLE, test)
         .env("TMPDIR", folder.path())
-        // Else glibc keeps up to 64 MiB per thread of what was freed, and no small leak can be seen.
-        .env("MALLOC_MMAP_THRESHOLD_", "131072")
+        // Else glibc keeps up to 64 MiB per thread of what was freed, and no small leak can be seen. The pieces that files in
+        // memory are made of (64 KiB) are above the threshold.
+        .env("MALLOC_MMAP_THRESHOLD_", "32768")
         .env("MALLOC_TRIM_THRESHOLD_", "131072")
         .stdin(Stdio::null())
         .output()

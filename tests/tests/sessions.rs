@@ -189,7 +189,7 @@ fn a_canceled_or_dropped_turn_is_undone_and_the_session_goes_on() {
 
 /// Programs of statements that change a session, drawn by number.
 fn random_program(random: &mut ChaCha8Rng, statements: usize) -> String {
-    const STATEMENTS: [&str; 18] = [
+    const STATEMENTS: [&str; 22] = [
         "v{n} = {m}",
         "v.append({m})",
         "v[:] = [x * 2 % 1000 for x in v][-50:]",
@@ -208,6 +208,10 @@ fn random_program(random: &mut ChaCha8Rng, statements: usize) -> String {
         "c = C{n}() if 'C{n}' in globals() else None",
         "time.sleep(0.{n})",
         "big = bytearray({n} << 18); big[{m}] = 1",
+        "open('/data/o{n}', 'a').write('{m}')",
+        "os.path.exists('/data/f{n}') and os.remove('/data/f{n}')",
+        "os.path.exists('/data/f{n}') and os.rename('/data/f{n}', '/data/o{m}')",
+        "print(open('/data/f{n}').read() if os.path.exists('/data/f{n}') else sorted(os.listdir('/data')))",
     ];
     let mut program = String::new();
     for _ in 0..statements {
@@ -219,36 +223,134 @@ fn random_program(random: &mut ChaCha8Rng, statements: usize) -> String {
     program
 }
 
+/// How a random program is stopped.
+enum Stop {
+    /// By this code, whose end is told so.
+    Code(&'static str, &'static str),
+    /// By whoever hears that it has come so far.
+    Cancel,
+    /// By whoever waits no longer.
+    Drop,
+}
+
+const STOPS: [Stop; 13] = [
+    Stop::Code("while True: pass", "fuel"),
+    Stop::Code("time.sleep(100)", "wall_time"),
+    Stop::Code("print('x' * 100_000)", "output"),
+    Stop::Code("more = [bytearray(1 << 20) for _ in range(1000)]", "memory"),
+    Stop::Code("all = []\nwhile True: all.append(bytearray(100_000)); random.random()", "memory"),
+    // Quotas stop nothing: they are met first.
+    Stop::Code(
+        "try:\n    for n in range(10**6): os.mkdir(f'/tmp/more{n}')\nexcept OSError: pass\nwhile True: pass",
+        "fuel",
+    ),
+    Stop::Code(
+        "try:\n    while True: open('/out/more', 'ab').write(bytes(99_999))\nexcept OSError: pass\nwhile True: pass",
+        "fuel",
+    ),
+    Stop::Code(
+        "more = []\ntry:\n    while True: more.append(open('/tmp/more', 'w'))\nexcept OSError: pass\nwhile True: pass",
+        "fuel",
+    ),
+    Stop::Code("os.abort()", "trap"),
+    // In the middle of itself: it ended, and cannot be gone on with.
+    Stop::Code("def deep(n): deep(n - 1) if n else os._exit(3)\ndeep(30)", "exit=3"),
+    Stop::Code("async def f(): os._exit(4)\nawait f()", "exit=4"),
+    Stop::Cancel,
+    Stop::Drop,
+];
+
+fn ending(status: &Status) -> String {
+    match status {
+        Status::Completed { exit_code } => format!("exit={exit_code}"),
+        Status::Limit(hit) => hit.kind.to_string(),
+        Status::Trapped(_) => "trap".into(),
+        Status::Canceled { .. } => "canceled".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+impl Stop {
+    /// Runs a program and stops it after its last statement.
+    fn run(&self, session: &mut Session, program: &str, number: u64) {
+        // What raises is no stop.
+        let program = format!("try:\n{}except Exception: pass\n", indented(program));
+        match self {
+            Self::Code(code, wanted) => {
+                let ended = session.run_blocking(format!("{program}{code}")).unwrap();
+                assert_eq!(ending(&ended.status), *wanted, "{number}: {}", ended.stderr.text());
+            }
+            Self::Cancel => {
+                let canceler = session.canceler();
+                let seen = move |_, bytes: &[u8]| {
+                    if String::from_utf8_lossy(bytes).contains("so far") {
+                        canceler.cancel();
+                    }
+                };
+                let code = format!("{program}os.write(1, b'so far')\nwhile True: pass");
+                let ended = session.run_blocking(Turn::new(code).with_sink(seen)).unwrap();
+                assert_eq!(ending(&ended.status), "canceled", "{number}: {}", ended.stderr.text());
+            }
+            Self::Drop => {
+                let mut turn = Box::pin(session.run(format!("{program}while True: pass")));
+                for _ in 0..=number % 20 {
+                    assert!(turn.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn random_programs_find_the_state_before_a_stopped_turn() {
     const PROGRAMS: u64 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    for n in 1..9 {
+        std::fs::write(folder.path().join(format!("f{n}")), format!("of the host {n}\n")).unwrap();
+    }
+    let layered =
+        format!("extends: moderate\nwiden: true\ngrants:\n  overlay: ['{}:/data']\n", folder.path().display());
+    let policy = std::sync::Arc::new(Policy::parse("layered", &layered).unwrap());
     let open = || {
-        let mut config = pinned();
-        config.limits = Limits { fuel: Some(150_000_000), output: 20_000, memory: 128 << 20, ..config.limits };
+        let mut config = SessionConfig::new(policy.clone());
+        (config.epoch, config.seed) = (pinned().epoch, pinned().seed);
+        config.limits = Limits {
+            fuel: Some(150_000_000),
+            output: 20_000,
+            memory: 128 << 20,
+            files: 300,
+            bytes_written: 4 << 20,
+            descriptors: 40,
+            ..config.limits
+        };
         let mut session = engine().session(config).unwrap();
         said(&mut session, "import os, random, time\nv, d, g = [], {}, iter(())");
         session
     };
-    let mut stopped_by = std::collections::BTreeMap::new();
     for number in 0..PROGRAMS {
         let mut random = ChaCha8Rng::seed_from_u64(number);
         let before = random_program(&mut random, 12);
         let stopped = random_program(&mut random, 8);
-        let (code, _) = STOPPED[number as usize % STOPPED.len()];
         let after: Vec<String> = (0..3).map(|_| random_program(&mut random, 8)).collect();
+        let stop = &STOPS[number as usize % STOPS.len()];
         let (mut one, mut other) = (open(), open());
         one.run_blocking(before.as_str()).unwrap();
         other.run_blocking(before.as_str()).unwrap();
-        // What raises is no stop; where the statements before do, only the last line is run.
-        let mut ended =
-            one.run_blocking(format!("try:\n{}except Exception: pass\n{code}", indented(&stopped))).unwrap();
-        if matches!(ended.status, Status::Completed { .. }) {
-            panic!("program {number} was not stopped: {}", ended.stderr.text());
+        for _ in 0..=number % 3 {
+            stop.run(&mut one, &stopped, number);
         }
-        if number % 3 == 0 {
-            ended = one.run_blocking(code).unwrap();
-        }
-        *stopped_by.entry(format!("{:?}", ended.status).split(',').next().unwrap().to_owned()).or_insert(0) += 1;
+        let same = |one: &mut Session, other: &mut Session| {
+            for folder in ["/tmp", "/out", "/home/script"] {
+                assert_eq!(one.files(folder), other.files(folder), "{number}");
+            }
+            let [one_layer, other_layer] = [&mut *one, &mut *other].map(|session| {
+                let changes = session.changes();
+                changes.iter().map(|it| (it.path.clone(), it.kind, it.bytes, it.sha256)).collect::<Vec<_>>()
+            });
+            assert_eq!(one_layer, other_layer, "{number}");
+            assert_eq!(one.memory_bytes(), other.memory_bytes(), "{number}");
+        };
+        same(&mut one, &mut other);
         for turn in &after {
             let [found, wanted] = [&mut one, &mut other].map(|session| session.run_blocking(turn.as_str()).unwrap());
             assert_eq!(
@@ -257,17 +359,17 @@ fn random_programs_find_the_state_before_a_stopped_turn() {
                 "{number}: {turn}"
             );
             assert_eq!(
-                (found.usage.fuel, found.job_sha256),
-                (wanted.usage.fuel, wanted.job_sha256),
+                (found.usage, found.job_sha256, &found.quotas_met),
+                (
+                    capibara::Usage { wall_time: found.usage.wall_time, ..wanted.usage },
+                    wanted.job_sha256,
+                    &wanted.quotas_met
+                ),
                 "{number}: {turn}"
             );
         }
-        for folder in ["/tmp", "/out", "/home/script"] {
-            assert_eq!(one.files(folder), other.files(folder), "{number}");
-        }
-        assert_eq!(one.memory_bytes(), other.memory_bytes(), "{number}");
+        same(&mut one, &mut other);
     }
-    assert_eq!(stopped_by.len(), 4, "{stopped_by:?}");
 }
 
 fn indented(program: &str) -> String {

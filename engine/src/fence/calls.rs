@@ -23,8 +23,18 @@ use crate::tools::{Answering, ToolError, ToolUse, Tools, Why};
 pub(super) const LARGEST_MESSAGE: u32 = 16 << 20;
 /// Calls that may wait for their answers, and answers that may wait to be read.
 const MOST_ENTRIES: usize = 1024;
-/// Bytes of answers that may wait to be read.
+/// Bytes of answers that may wait to be read, and of arguments that may wait for theirs.
 const MOST_BYTES: usize = 64 << 20;
+/// What an object and any other value of arguments may take beside their text when a tool reads them.
+const OBJECT_BYTES: usize = 640;
+const VALUE_BYTES: usize = 32;
+/// Longest text of an error, in bytes: it may quote what the script wrote.
+const LONGEST_ERROR: usize = 4096;
+/// An answer that says it, in bytes: each of its characters may take six.
+const LARGEST_REFUSAL: usize = 32 << 10;
+/// Paths of files beside a value, and the longest of them.
+const MOST_FILES: usize = 16;
+const LONGEST_PATH: usize = 4096;
 
 /// Why a message was refused, as the guest knows it.
 pub(super) mod refused {
@@ -43,8 +53,33 @@ struct Message<'a> {
     arguments: Option<Box<RawValue>>,
     list: Option<String>,
     value: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_paths")]
     files: Vec<String>,
+}
+
+/// The first paths of a list, of which a script may have made any number.
+fn few_paths<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Few;
+    impl<'de> serde::de::Visitor<'de> for Few {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of paths")
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut paths: Vec<String> = Vec::new();
+            while paths.len() < MOST_FILES {
+                let Some(path) = list.next_element::<String>()? else { return Ok(paths) };
+                if path.len() <= LONGEST_PATH {
+                    paths.push(path);
+                }
+            }
+            while list.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            Ok(paths)
+        }
+    }
+    deserializer.deserialize_seq(Few)
 }
 
 /// The calls of a run, or of a session.
@@ -63,9 +98,11 @@ pub(crate) struct Calls {
     fresh: bool,
     /// Answers that wait to be read.
     held_bytes: usize,
+    /// Arguments of calls that wait for their answers, as [`weight`] has it.
+    argument_bytes: usize,
     value: Option<Value>,
-    /// Longest value that is kept, in bytes.
-    value_bytes: usize,
+    /// Longest value that is kept, in bytes; `None` where there are none.
+    value_bytes: Option<usize>,
     /// What somebody who listens was not told yet.
     told: Option<Vec<Event>>,
     /// Whether tools are refused just now.
@@ -84,8 +121,47 @@ struct Entry {
 }
 
 enum State {
-    Waiting { future: Answering, deadline: Instant },
+    Waiting { future: Guarded, deadline: Instant, argument_bytes: usize },
     Answered(Vec<u8>),
+}
+
+/// The future of a tool. It may panic, also where it is dropped.
+struct Guarded(Option<Answering>);
+
+impl Guarded {
+    /// `None` while there is no answer. It is gone once it has one.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, ToolError>> {
+        let Some(future) = &mut self.0 else { return Some(Err(panicked())) };
+        let answer = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(answer)) => answer,
+            Ok(Poll::Pending) => return None,
+            Err(_) => Err(panicked()),
+        };
+        self.end();
+        Some(answer)
+    }
+
+    fn end(&mut self) {
+        let future = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What arguments may take of memory when a tool reads them: more than their text, the more values they are made of.
+fn weight(arguments: &str) -> usize {
+    arguments.bytes().fold(arguments.len(), |weight, byte| {
+        weight.saturating_add(match byte {
+            b'{' => OBJECT_BYTES,
+            b'[' | b',' => VALUE_BYTES,
+            _ => 0,
+        })
+    })
 }
 
 pub(super) fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
@@ -93,7 +169,7 @@ pub(super) fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
 }
 
 impl Calls {
-    pub(super) fn new(tools: Tools, value_bytes: u64) -> Self {
+    pub(super) fn new(tools: Tools, value_bytes: Option<u64>) -> Self {
         let used = tools.as_slice().iter().map(|tool| ToolUse { name: tool.name().into(), ..ToolUse::default() });
         Self {
             used: used.collect(),
@@ -105,8 +181,9 @@ impl Calls {
             answered: 0,
             fresh: false,
             held_bytes: 0,
+            argument_bytes: 0,
             value: None,
-            value_bytes: usize::try_from(value_bytes).unwrap_or(usize::MAX),
+            value_bytes: value_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             told: None,
             refuses_tools: false,
         }
@@ -135,14 +212,16 @@ impl Calls {
     /// Takes a message; the number of the call, or why it is refused.
     pub(super) fn take(&mut self, message: &[u8]) -> i32 {
         let Ok(message) = serde_json::from_slice::<Message<'_>>(message) else { return refused::NOT_UNDERSTOOD };
-        match message {
-            Message { value: Some(text), files, .. } => {
-                self.value = Some(Value::bounded(text, files, self.value_bytes));
+        match (message, self.value_bytes) {
+            (Message { value: Some(text), files, .. }, Some(most)) => {
+                self.value = Some(Value::bounded(text, files, most));
                 NO_ANSWER
             }
-            Message { tool: Some(_), .. } if self.refuses_tools => refused::NOBODY_LISTENS,
-            Message { tool: Some(tool), arguments: Some(arguments), .. } => self.call(&tool, arguments),
-            Message { list: Some(list), .. } if list == "tools" => {
+            (Message { value: None, tool: Some(_), .. }, _) if self.refuses_tools => refused::NOBODY_LISTENS,
+            (Message { value: None, tool: Some(tool), arguments: Some(arguments), .. }, _) => {
+                self.call(&tool, arguments)
+            }
+            (Message { value: None, list: Some(list), .. }, _) if list == "tools" => {
                 let listed = serde_json::json!({ "result": self.tools.listed() });
                 self.answer_now(None, listed.to_string().into_bytes())
             }
@@ -151,7 +230,8 @@ impl Calls {
     }
 
     fn call(&mut self, name: &str, arguments: Box<RawValue>) -> i32 {
-        if self.entries.len() >= MOST_ENTRIES {
+        // Whatever comes of it, there is room to say so.
+        if !self.has_room(LARGEST_REFUSAL) {
             return refused::TOO_MANY;
         }
         let found = self.tools.as_slice().iter().position(|tool| tool.name() == name);
@@ -176,15 +256,25 @@ impl Calls {
             let message = format!("the arguments of {name} are {length} bytes, and {most} at most are taken");
             return self.refuse(Some(at), ToolError::about(Why::TooLarge, message));
         }
+        if !arguments.get().starts_with('{') {
+            let message = format!("the arguments of {name} are no object");
+            return self.refuse(Some(at), ToolError::about(Why::Arguments, message));
+        }
+        let weight = weight(arguments.get());
+        if self.argument_bytes > 0 && self.argument_bytes.saturating_add(weight) > MOST_BYTES {
+            let message = "the calls that wait for their answers have too many arguments";
+            return self.refuse(Some(at), ToolError::about(Why::TooLarge, message));
+        }
         let future = match catch_unwind(AssertUnwindSafe(|| tool.call(arguments))) {
-            Ok(future) => future,
+            Ok(future) => Guarded(Some(future)),
             Err(_) => return self.refuse(Some(at), panicked()),
         };
+        self.argument_bytes = self.argument_bytes.saturating_add(weight);
         let began = Instant::now();
         let deadline = began.checked_add(tool.timeout()).unwrap_or(began);
         self.fresh = true;
         self.insert(Entry {
-            state: State::Waiting { future, deadline },
+            state: State::Waiting { future, deadline, argument_bytes: weight },
             tool: Some(at),
             began,
             order: 0,
@@ -193,12 +283,17 @@ impl Calls {
         })
     }
 
+    /// Whether another answer of so many bytes can be held.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.entries.len() < MOST_ENTRIES && self.held_bytes.saturating_add(bytes) <= MOST_BYTES
+    }
+
     fn insert(&mut self, entry: Entry) -> i32 {
-        if self.entries.len() >= MOST_ENTRIES {
-            return refused::TOO_MANY;
-        }
         let number = self.next;
-        self.next = number.saturating_add(1);
+        let Some(next) = number.checked_add(1).filter(|_| self.entries.len() < MOST_ENTRIES) else {
+            return refused::TOO_MANY;
+        };
+        self.next = next;
         self.entries.insert(number, entry);
         number
     }
@@ -210,6 +305,9 @@ impl Calls {
     }
 
     fn answer_now(&mut self, tool: Option<usize>, answer: Vec<u8>) -> i32 {
+        if !self.has_room(answer.len()) {
+            return refused::TOO_MANY;
+        }
         self.answered = self.answered.saturating_add(1);
         self.held_bytes = self.held_bytes.saturating_add(answer.len());
         let (order, began) = (self.answered, Instant::now());
@@ -225,7 +323,12 @@ impl Calls {
     }
 
     /// Counts a failure, and makes of it what the script is told.
-    fn failed(&mut self, tool: Option<usize>, error: ToolError) -> Vec<u8> {
+    fn failed(&mut self, tool: Option<usize>, mut error: ToolError) -> Vec<u8> {
+        if error.message.len() > LONGEST_ERROR {
+            error.message.truncate(error.message.floor_char_boundary(LONGEST_ERROR));
+            error.message.shrink_to_fit();
+            error.message.push('…');
+        }
         let mut name = "the tool";
         if let Some(used) = tool.and_then(|at| self.used.get_mut(at)) {
             used.failed = used.failed.saturating_add(1);
@@ -242,52 +345,58 @@ impl Calls {
     /// Lets calls go on. Returns whether an answer came.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         self.fresh = false;
-        let mut done = Vec::new();
         let now = Instant::now();
-        for (number, entry) in &mut self.entries {
-            let State::Waiting { future, deadline } = &mut entry.state else { continue };
-            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-            let answer = match polled {
-                Ok(Poll::Ready(answer)) => answer,
-                Ok(Poll::Pending) if now >= *deadline => Err(ToolError::about(Why::Timeout, String::new())),
-                Ok(Poll::Pending) => continue,
-                Err(_) => Err(panicked()),
-            };
-            done.push((*number, entry.tool, entry.began, answer));
-        }
-        let any = !done.is_empty();
-        for (number, tool, began, answer) in done {
-            let answer = match answer {
-                Ok(json) if self.held_bytes.saturating_add(json.len()) > MOST_BYTES => {
-                    Err(ToolError::about(Why::TooLarge, "too many results wait to be read"))
-                }
-                Err(ToolError { why: Why::Timeout, .. }) => {
-                    let late = tool
-                        .and_then(|at| self.tools.as_slice().get(at))
-                        .map(|tool| format!("{} did not answer within {:?}", tool.name(), tool.timeout()));
-                    Err(ToolError::about(Why::Timeout, late.unwrap_or_default()))
-                }
-                answer => answer,
-            };
-            let result = match &answer {
-                Ok(json) => Ok(u64::try_from(json.len()).unwrap_or(u64::MAX)),
-                Err(error) => Err(error.why.name()),
-            };
-            self.tell_answer(number, tool, result, began.elapsed());
-            let bytes = match answer {
-                Ok(json) => [b"{\"result\":".as_slice(), &json, b"}"].concat(),
-                Err(error) => self.failed(tool, error),
-            };
-            self.answered = self.answered.saturating_add(1);
-            self.held_bytes = self.held_bytes.saturating_add(bytes.len());
-            if let Some(entry) = self.entries.get_mut(&number) {
-                // A future is dropped where it may panic, too.
-                let old = std::mem::replace(&mut entry.state, State::Answered(bytes));
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-                entry.order = self.answered;
-            }
+        // Each answer is taken before the next call goes on: together they may be larger than what is held.
+        let waiting: Vec<i32> = self.waiting().map(|(number, _)| number).collect();
+        let mut any = false;
+        for number in waiting {
+            any |= self.poll_one(number, now, cx);
         }
         any
+    }
+
+    /// Lets one call go on. Returns whether its answer came.
+    fn poll_one(&mut self, number: i32, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(Entry { state, tool, began, .. }) = self.entries.get_mut(&number) else { return false };
+        let State::Waiting { future, deadline, argument_bytes } = state else { return false };
+        let (tool, began, argument_bytes) = (*tool, *began, *argument_bytes);
+        let answer = match future.poll(cx) {
+            Some(Ok(json)) if self.held_bytes.saturating_add(json.len()) > MOST_BYTES => {
+                Err(ToolError::about(Why::TooLarge, "too many results wait to be read"))
+            }
+            Some(answer) => answer,
+            None if now >= *deadline => {
+                let late = tool
+                    .and_then(|at| self.tools.as_slice().get(at))
+                    .map(|tool| format!("{} did not answer within {:?}", tool.name(), tool.timeout()));
+                Err(ToolError::about(Why::Timeout, late.unwrap_or_default()))
+            }
+            None => return false,
+        };
+        let result = match &answer {
+            Ok(json) => Ok(u64::try_from(json.len()).unwrap_or(u64::MAX)),
+            Err(error) => Err(error.why.name()),
+        };
+        self.tell_answer(number, tool, result, began.elapsed());
+        let bytes = match answer {
+            Ok(json) => [b"{\"result\":".as_slice(), &json, b"}"].concat(),
+            Err(error) => self.failed(tool, error),
+        };
+        self.answered = self.answered.saturating_add(1);
+        self.held_bytes = self.held_bytes.saturating_add(bytes.len());
+        self.argument_bytes = self.argument_bytes.saturating_sub(argument_bytes);
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.state = State::Answered(bytes);
+            entry.order = self.answered;
+        }
+        true
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (i32, Instant)> {
+        self.entries.iter().filter_map(|(number, entry)| match &entry.state {
+            State::Waiting { deadline, .. } => Some((*number, *deadline)),
+            State::Answered(_) => None,
+        })
     }
 
     /// Whether a call waits that was never polled.
@@ -297,16 +406,12 @@ impl Calls {
 
     /// When the first of the calls under way takes too long.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.entries.values().filter_map(|entry| match &entry.state {
-            State::Waiting { deadline, .. } => Some(*deadline),
-            State::Answered(_) => None,
-        });
-        deadlines.min()
+        self.waiting().map(|(_, deadline)| deadline).min()
     }
 
     /// Whether any call waits for its answer.
     pub(super) fn any_waits(&self) -> bool {
-        self.entries.values().any(|entry| matches!(entry.state, State::Waiting { .. }))
+        self.waiting().next().is_some()
     }
 
     /// The call whose answer came first of those the guest has not been told of.
@@ -337,8 +442,12 @@ impl Calls {
     }
 
     fn forget(&mut self, number: i32) {
-        if let Some(Entry { state: State::Answered(bytes), .. }) = self.entries.remove(&number) {
-            self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+        match self.entries.remove(&number).map(|entry| entry.state) {
+            Some(State::Answered(bytes)) => self.held_bytes = self.held_bytes.saturating_sub(bytes.len()),
+            Some(State::Waiting { argument_bytes, .. }) => {
+                self.argument_bytes = self.argument_bytes.saturating_sub(argument_bytes);
+            }
+            None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use wasmtime::{Caller, Extern, Linker};
@@ -180,7 +180,8 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
     let mut alarm = timer.alarm();
     caller.data().tell_usage();
     caller.data().tell_waiting(Waiting::Moment);
-    let answered = poll_fn(|cx| {
+    let mut waited = false;
+    let mut look = |cx: &mut Context<'_>| {
         let mut calls = calls::lock(&calls);
         // The watch tells it first, and polls again.
         if calls.is_untold() {
@@ -201,11 +202,18 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
             }
             None => Poll::Pending,
         }
+    };
+    let answered = poll_fn(|cx| {
+        let looked = look(cx);
+        waited |= looked.is_pending();
+        looked
     })
     .await;
     caller.data().tell_waiting(Waiting::Nothing);
-    // A script that watches the clock sees that time has passed.
-    caller.data_mut().world.pass(began.elapsed());
+    // A script that watches the clock sees that time has passed. One that had not to wait depends on no real time.
+    if waited {
+        caller.data_mut().world.pass(began.elapsed());
+    }
     enter(&mut caller)?;
     Ok(answered)
 }
@@ -318,4 +326,103 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         answer(world.proc_exit(memory, code)).map(drop)
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    use wasmtime::{Engine, Module, Store, TypedFunc};
+
+    use super::super::calls::Calls;
+    use super::super::watch::poll_once;
+    use super::*;
+    use crate::artifact::{Cpu, Metering, config};
+    use crate::stream::Stdin;
+    use crate::timer::Timer;
+    use crate::tools::{Tool, ToolError, Tools};
+    use crate::world::{ClockConfig, Quotas, RandomConfig, WorldConfig};
+
+    /// A guest that calls what it is told to, with one page of memory.
+    const GUEST: &str = r#"(module
+        (import "capibara" "call" (func $call (param i32 i32) (result i32)))
+        (import "capibara" "wait" (func $wait (param i32) (result i32)))
+        (import "capibara" "read" (func $read (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "call") (param i32 i32) (result i32) (call $call (local.get 0) (local.get 1)))
+        (func (export "wait") (param i32) (result i32) (call $wait (local.get 0)))
+        (func (export "read") (param i32 i32 i32) (result i32) (call $read (local.get 0) (local.get 1) (local.get 2))))"#;
+    const MEMORY: u32 = 1 << 16;
+
+    #[test]
+    fn addresses_and_numbers_of_messages_are_checked() {
+        let quotas = Quotas { output: 0, bytes_written: 0, files: 10, descriptors: 10, memory: 1 << 20 };
+        let world = World::new(WorldConfig {
+            args: Vec::new(),
+            env: Vec::new(),
+            clock: ClockConfig::Virtual { epoch_nanos: 0 },
+            random: RandomConfig::Seeded(7),
+            stdin: Stdin::Closed,
+            sink: None,
+            capture: false,
+            quotas,
+            deadline: Instant::now(),
+            files: Vec::new(),
+            grants: Vec::new(),
+        })
+        .unwrap();
+        let any = Tool::dynamic("any", "", None, |value| async move { Ok::<_, ToolError>(value) });
+        let calls = Arc::new(Mutex::new(Calls::new(Tools::new(&[any]).unwrap(), None)));
+        let engine = Engine::new(&config(Metering::Unmetered, Cpu::Native, None).unwrap()).unwrap();
+        let mut linker = Linker::new(&engine);
+        link(&mut linker).unwrap();
+        let mut store = Store::new(&engine, State::new(world, 1 << 20, None, Arc::new(Timer::new())));
+        store.data_mut().calls = Some(calls.clone());
+        let module = Module::new(&engine, wat::parse_str(GUEST).unwrap()).unwrap();
+        let instance = poll_once(linker.instantiate_async(&mut store, &module)).unwrap().unwrap();
+        let memory = instance.get_memory(&mut store, "memory").unwrap();
+        let call: TypedFunc<(u32, u32), i32> = instance.get_typed_func(&mut store, "call").unwrap();
+        let wait: TypedFunc<i32, i32> = instance.get_typed_func(&mut store, "wait").unwrap();
+        let read: TypedFunc<(i32, u32, u32), i32> = instance.get_typed_func(&mut store, "read").unwrap();
+
+        let message = br#"{"tool": "any", "arguments": {"a": 1}}"#;
+        let length = message.len() as u32;
+        memory.write(&mut store, 8, message).unwrap();
+        memory.write(&mut store, (MEMORY - length) as usize, message).unwrap();
+        let mut send = |at, length| poll_once(call.call_async(&mut store, (at, length))).unwrap().unwrap();
+        for (at, length) in
+            [(MEMORY, 1), (MEMORY - 1, 2), (u32::MAX, 1), (u32::MAX, LARGEST_MESSAGE), (u32::MAX, 0), (0, MEMORY + 1)]
+        {
+            assert_eq!(send(at, length), refused::NOT_UNDERSTOOD, "{at} {length}");
+        }
+        for length in [LARGEST_MESSAGE + 1, u32::MAX] {
+            assert_eq!(send(0, length), refused::TOO_LARGE, "{length}");
+        }
+        // The control: the same message at two places, the last bytes of memory among them.
+        assert_eq!((send(8, length), send(MEMORY - length, length)), (1, 2));
+
+        assert!(calls::lock(&calls).poll(&mut Context::from_waker(Waker::noop())));
+        for (milliseconds, number) in [(i32::MIN, 1), (i32::MAX, 2), (-1, NONE_CAN_COME), (0, NONE_CAN_COME)] {
+            assert_eq!(poll_once(wait.call_async(&mut store, milliseconds)).unwrap().unwrap(), number);
+        }
+
+        let answer = br#"{"result":{"a":1}}"#;
+        let length = answer.len() as u32;
+        let mut take = |number, at, room| poll_once(read.call_async(&mut store, (number, at, room))).unwrap().unwrap();
+        for number in [0, -1, 3, i32::MAX, i32::MIN] {
+            assert_eq!(take(number, 8, MEMORY), NO_ANSWER, "{number}");
+        }
+        for (at, room) in
+            [(MEMORY, length), (MEMORY - 1, length), (u32::MAX, u32::MAX), (u32::MAX - length + 1, length)]
+        {
+            assert_eq!(take(1, at, room), NO_ANSWER, "{at} {room}");
+        }
+        // Too small a place is told how large it has to be, wherever it lies; an answer is read once.
+        assert_eq!((take(1, u32::MAX, 0), take(1, 0, length - 1)), (length as i32, length as i32));
+        assert_eq!(take(1, MEMORY - length, length), length as i32);
+        assert_eq!(take(1, 0, length), NO_ANSWER);
+        assert_eq!(take(2, 0, u32::MAX), length as i32);
+        assert_eq!(&memory.data(&store)[(MEMORY - length) as usize..], answer);
+    }
 }

@@ -93,7 +93,7 @@ impl Turns {
             memory,
             world,
             tools_sha256: tools.digest(),
-            calls: Arc::new(Mutex::new(Calls::new(tools, config.limits.output))),
+            calls: Arc::new(Mutex::new(Calls::new(tools, Some(config.limits.output)))),
             called: false,
             drawn,
             granted,

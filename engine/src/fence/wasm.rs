@@ -110,6 +110,8 @@ pub(super) enum Work<'a> {
 /// What came of it.
 pub(super) struct Ran {
     status: Status,
+    /// Whether the guest returned from its work: what it leaves can be gone on with.
+    returned: bool,
     /// Whether real time, or somebody outside, decided how it ended.
     by_real_time: bool,
     wall_time: Duration,
@@ -183,7 +185,7 @@ pub(crate) async fn run(
     let work = Work::Run { source, compiled: compiled.as_deref() };
     let reporter = events.map(|sink| begin(sink, guest, &bounds, &scan, epoch, seed));
     let tools_sha256 = tools.digest();
-    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, 0))));
+    let calls = tools_sha256.map(|_| Arc::new(Mutex::new(Calls::new(tools, None))));
     let mut ran = execute(guest, world, host_stdin, &bounds, calls.as_ref(), work, reporter).await?;
     ran.take_calls(calls.as_deref(), true);
 
@@ -314,6 +316,7 @@ pub(super) async fn execute(
     };
     let wall_time = bounds.started.elapsed();
     let ended = take_output(&mut store, ended);
+    let returned = matches!(ended, Ended::Returned(Ok(_)));
     if let Some(memory) = store.data().memory {
         let linear = memory.data_size(&store) as u64;
         store.data_mut().note_memory(linear);
@@ -338,6 +341,7 @@ pub(super) async fn execute(
     let (status, by_real_time) = ending.status(ended, end.output_attempted)?;
     Ok(Ran {
         status,
+        returned,
         by_real_time,
         wall_time,
         slept,
@@ -378,14 +382,15 @@ impl Ran {
         }
     }
 
-    /// Whether it ended by itself.
+    /// Whether it ended by itself, and so that the next turn can go on: a guest that left by `proc_exit`, from within
+    /// whatever it was doing, is in the middle of that.
     pub(super) fn completed(&self) -> bool {
-        matches!(self.status, Status::Completed { .. })
+        self.returned && matches!(self.status, Status::Completed { .. })
     }
 
-    /// Whether it called a tool.
+    /// Whether it called a tool, or tried to.
     pub(super) fn called(&self) -> bool {
-        self.tools.iter().any(|tool| tool.calls > 0)
+        self.tools.iter().any(|tool| tool.calls > 0 || tool.failed > 0)
     }
 
     /// The outcome, and the World for the next turn.
