@@ -63,7 +63,8 @@ impl Artifacts {
     }
 }
 
-const TOO_LARGE: &str = "all together are larger than what the run may write (raise it with --max-disk)";
+/// Why a file did not come back.
+pub(crate) const TOO_LARGE: &str = "all together are larger than what the run may write (raise it with --max-disk)";
 
 /// Says of each what was refused and why.
 pub(crate) fn tell_refused(console: &Console, what: &str, done: &str, refused: &[Refusal]) {

@@ -24,17 +24,9 @@ impl Overlay {
         let changes = &outcome.changes;
         match &self.applied {
             Some(applied) => {
-                tell_refused(console, "change of", "was not applied", &applied.refused);
+                tell_not_applied(console, applied);
                 if text && !changes.is_empty() {
-                    let of = if applied.refused.is_empty() {
-                        String::new()
-                    } else {
-                        format!(" of {}", count(changes.len() as u64))
-                    };
-                    console.say(&format!(
-                        "applied {}{of}",
-                        if of.is_empty() { count(applied.applied) } else { units::count(applied.applied) }
-                    ));
+                    console.say(&applied_line(applied));
                 }
             }
             None if !text || changes.is_empty() => {}
@@ -57,12 +49,27 @@ impl Overlay {
     }
 }
 
-fn count(changes: u64) -> String {
+/// Says of each change that was refused why.
+pub(crate) fn tell_not_applied(console: &Console, applied: &Applied) {
+    tell_refused(console, "change of", "was not applied", &applied.refused);
+}
+
+/// `applied 3 changes`, `applied 2 of 3 changes`.
+pub(crate) fn applied_line(applied: &Applied) -> String {
+    if applied.refused.is_empty() {
+        return format!("applied {}", count(applied.applied));
+    }
+    let all = applied.applied.saturating_add(applied.refused.len() as u64);
+    format!("applied {} of {}", units::count(applied.applied), count(all))
+}
+
+/// `1 change`, `1_000 changes`.
+pub(crate) fn count(changes: u64) -> String {
     if changes == 1 { "1 change".into() } else { format!("{} changes", units::count(changes)) }
 }
 
 /// `  M /src/a.py (1.2KiB)`, a letter for each kind as in version control.
-fn line(change: &Change) -> String {
+pub(crate) fn line(change: &Change) -> String {
     let letter = match change.kind {
         ChangeKind::Added => 'A',
         ChangeKind::Changed => 'M',

@@ -1,12 +1,15 @@
 //! SIGINT and SIGTERM during a run: the first cancels it, the second ends the process at once.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use capibara::Canceler;
+use rustix::termios::OptionalActions;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag};
 
 use crate::exit_code::ExitCode;
 
@@ -65,24 +68,88 @@ pub(crate) struct Watch {
     caught: Caught,
 }
 
-/// SIGINT for as long as a session lasts: it cancels the turn under way, and between turns does nothing.
+/// SIGINT and SIGTERM for as long as a session lasts. During a turn both cancel it. Between turns SIGTERM ends the process, and
+/// so does SIGINT where lines are not edited on a terminal: there, Ctrl-C is a key.
 #[derive(Debug)]
-pub(crate) struct Interrupts(Caught);
+pub(crate) struct Interrupts {
+    caught: Caught,
+    /// Whether no turn is under way.
+    idle: Arc<AtomicBool>,
+    /// Those of the session's canceler.
+    canceling: Vec<SigId>,
+}
 
 impl Interrupts {
-    /// From now on SIGINT cancels the turns that belong to `canceler`.
-    pub(crate) fn start(canceler: &Canceler) -> io::Result<Self> {
-        let caught = Caught::default();
+    /// From now on. `editing`: whether lines are edited on a terminal, which is then given back as it is now.
+    pub(crate) fn start(editing: bool) -> io::Result<Self> {
+        let (caught, idle) = (Caught::default(), Arc::new(AtomicBool::new(true)));
+        // In this order: what was seen before is looked at before it is noted.
+        flag::register_conditional_default(SIGTERM, Arc::clone(&caught.terminate))?;
+        if editing {
+            give_back_terminal(Arc::clone(&idle))?;
+        } else {
+            flag::register_conditional_default(SIGINT, Arc::clone(&idle))?;
+            flag::register_conditional_default(SIGTERM, Arc::clone(&idle))?;
+        }
         flag::register(SIGINT, Arc::clone(&caught.interrupt))?;
-        flag::register(SIGINT, canceler.flag())?;
-        Ok(Self(caught))
+        flag::register(SIGTERM, Arc::clone(&caught.terminate))?;
+        Ok(Self { caught, idle, canceling: Vec::new() })
     }
 
-    /// A turn begins: what came before does not matter.
-    pub(crate) fn begin(&self) -> Caught {
-        self.0.interrupt.store(false, Ordering::SeqCst);
-        self.0.clone()
+    /// From now on they cancel the turns that belong to `canceler`, and no others.
+    pub(crate) fn cancel(&mut self, canceler: &Canceler) -> io::Result<()> {
+        let old = std::mem::take(&mut self.canceling);
+        for signal in [SIGINT, SIGTERM] {
+            self.canceling.push(flag::register(signal, canceler.flag())?);
+        }
+        old.into_iter().for_each(forget);
+        Ok(())
     }
+
+    /// A turn begins: a SIGINT that came before does not matter.
+    pub(crate) fn begin(&self) -> Caught {
+        self.caught.interrupt.store(false, Ordering::SeqCst);
+        self.idle.store(false, Ordering::SeqCst);
+        self.caught.clone()
+    }
+
+    /// The turn is over: tells what came, SIGTERM before SIGINT.
+    pub(crate) fn end(&self) -> Option<Signal> {
+        self.idle.store(true, Ordering::SeqCst);
+        let terminate = self.caught.terminate.load(Ordering::SeqCst).then_some(Signal::Terminate);
+        terminate.or_else(|| self.caught.get())
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.canceling.drain(..).for_each(forget);
+    }
+}
+
+fn forget(id: SigId) {
+    signal_hook::low_level::unregister(id);
+}
+
+/// A SIGTERM between turns ends the process as it would have, after the terminal is what it was: while a line is edited it
+/// shows nothing that is typed.
+fn give_back_terminal(idle: Arc<AtomicBool>) -> io::Result<()> {
+    let modes = rustix::termios::tcgetattr(rustix::stdio::stdin())?;
+    let (mut come, write) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGTERM, write)?;
+    let wait = move || {
+        let mut byte = [0];
+        while come.read_exact(&mut byte).is_ok() {
+            if idle.load(Ordering::SeqCst) {
+                // With it, the terminal stops to tell pasted text from typed text.
+                let _ = rustix::io::write(rustix::stdio::stdout(), b"\x1b[?2004l\r\n");
+                let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &modes);
+                let _ = signal_hook::low_level::emulate_default_handler(SIGTERM);
+            }
+        }
+    };
+    thread::Builder::new().name("capibara-sigterm".into()).spawn(wait)?;
+    Ok(())
 }
 
 impl Watch {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use capibara::{Tool, ToolError};
 use futures_channel::oneshot;
-use serde::Deserialize;
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::errors::Failure;
@@ -98,8 +100,14 @@ struct Waiting {
 #[derive(Deserialize)]
 struct Answer {
     id: u64,
+    /// `null` is a result.
+    #[serde(default, deserialize_with = "given")]
     result: Option<Value>,
     error: Option<String>,
+}
+
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,8 +125,10 @@ impl Waiting {
 
 impl Running {
     fn start(program: &OsStr) -> io::Result<Self> {
-        let mut child =
-            Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        // In a process group of its own: Ctrl-C is for the run, and what the program starts is stopped with it.
+        let mut command = Command::new(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+        let mut child = command.spawn()?;
         let missing = || io::Error::other("no pipe to it");
         let (input, output) = (child.stdin.take().ok_or_else(missing)?, child.stdout.take().ok_or_else(missing)?);
         let waiting = Arc::new(Mutex::new(Waiting::default()));
@@ -162,18 +172,18 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Lets the program end: its input ends, and if it goes on after that it is stopped.
+    /// Lets the program end: its input ends, and if it goes on after that it is stopped. With it, whatever it has started.
     fn drop(&mut self) {
         drop(lock(&self.lines).take());
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+        // It is only looked at: until it is waited for, its number is nobody else's.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
+        while matches!(waitid(WaitId::Pid(id), options), Ok(None)) && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        let _ = child.kill();
+        let _ = kill_process_group(id, rustix::process::Signal::KILL);
         let _ = child.wait();
     }
 }
@@ -207,9 +217,10 @@ fn read_answers(output: ChildStdout, waiting: &Mutex<Waiting>) {
             Ok(answer) => answer,
             Err(error) => break format!("its program answered with a line that is no answer: {error}"),
         };
-        let answer = match error {
-            Some(message) => Err(ToolError::public(message)),
-            None => Ok(result.unwrap_or_default()),
+        let answer = match (error, result) {
+            (Some(message), _) => Err(ToolError::public(message)),
+            (None, Some(result)) => Ok(result),
+            (None, None) => Err(ToolError::internal("the answer of its program has neither `result` nor `error`")),
         };
         if let Some(call) = lock(waiting).calls.remove(&id) {
             // A call that was given up has nobody who waits.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::artifacts::FileBytes;
 use crate::outcome::Digest;
 use crate::placing::{Placing, Refusal, RefusalReason};
-use crate::world::{Base, Difference, Found, HostKind, OverlayTarget, Stamp};
+use crate::world::{Base, Difference, Found, HostKind, OverlayTarget, Stamp, World};
 
 /// How something differs from what the host had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,6 +190,11 @@ impl Changes {
     /// Somebody who changes a file in the very moment between the last look and the replacing may lose that change.
     #[must_use]
     pub fn apply(&self) -> Applied {
+        self.make(&mut Vec::new())
+    }
+
+    /// As [`apply`](Self::apply). The numbers of those that were made are added to `made`.
+    fn make(&self, made: &mut Vec<usize>) -> Applied {
         let mut done = Applied::default();
         let mut start = 0;
         while let Some(first) = self.origins.get(start) {
@@ -199,7 +204,7 @@ impl Changes {
             let changes = self.list.get(range.clone()).unwrap_or_default();
             let origins = self.origins.get(range).unwrap_or_default();
             match Applying::new(&first.target.dir) {
-                Ok(applying) => applying.all(changes, origins, &mut done),
+                Ok(applying) => applying.all(changes, origins, &mut done, |at| made.push(start + at)),
                 Err(error) => {
                     let reason = RefusalReason::from(error);
                     let refused = |change: &Change| Refusal { path: change.path.clone(), reason: reason.clone() };
@@ -207,6 +212,18 @@ impl Changes {
                 }
             }
             start += count;
+        }
+        done
+    }
+
+    /// Applies them, and tells the World they come from what the host has now.
+    pub(crate) fn apply_and_tell(&self, world: &mut World) -> Applied {
+        let mut made = Vec::new();
+        let done = self.make(&mut made);
+        for (change, origin) in made.into_iter().filter_map(|at| Some((self.list.get(at)?, self.origins.get(at)?))) {
+            let there = change.kind != ChangeKind::Deleted;
+            let sha256 = change.sha256.map(|sha256| sha256.0);
+            world.applied(&origin.target, &origin.path, there, sha256, change.target.as_deref());
         }
         done
     }
@@ -224,14 +241,17 @@ impl<'a> Applying<'a> {
         Ok(Self { placing: Placing::new(dir)?, ours: HashSet::new() })
     }
 
-    fn all(mut self, changes: &[Change], origins: &[Origin], done: &mut Applied) {
-        let all = || changes.iter().zip(origins);
+    fn all(mut self, changes: &[Change], origins: &[Origin], done: &mut Applied, mut is_made: impl FnMut(usize)) {
+        let all = || changes.iter().zip(origins).enumerate();
         // What lies in a directory is deleted before it, and whatever takes its place made after that.
-        let deleted = all().rev().filter(|(change, _)| change.kind == ChangeKind::Deleted);
-        let made = all().filter(|(change, _)| change.kind != ChangeKind::Deleted);
-        for (change, origin) in deleted.chain(made) {
+        let deleted = all().rev().filter(|(_, (change, _))| change.kind == ChangeKind::Deleted);
+        let made = all().filter(|(_, (change, _))| change.kind != ChangeKind::Deleted);
+        for (at, (change, origin)) in deleted.chain(made) {
             match self.one(change, origin) {
-                Ok(()) => done.applied += 1,
+                Ok(()) => {
+                    done.applied += 1;
+                    is_made(at);
+                }
                 Err(reason) => done.refused.push(Refusal { path: change.path.clone(), reason }),
             }
         }

@@ -8,7 +8,7 @@ use capibara_policies::{Limits, Policy, Verdict};
 
 use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
-use crate::changes::Changes;
+use crate::changes::{Applied, Changes};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::events::EventSink;
@@ -291,10 +291,18 @@ impl Session {
         self.turns.artifacts(&self.config.limits)
     }
 
-    /// What the turns so far changed below overlays. Applying it leaves the session as it is: it goes on with what it saw.
+    /// What the turns so far changed below overlays, and [`apply`](Self::apply) has not made. Applying this value itself leaves
+    /// the session as it is: for it, these changes go on to be changes.
     #[must_use]
     pub fn changes(&mut self) -> Changes {
         self.turns.changes(&self.config.limits)
+    }
+
+    /// Makes what the turns changed below overlays on the host, as [`Changes::apply`] does. What was made is no change any
+    /// more, and later turns may change it again.
+    #[must_use]
+    pub fn apply(&mut self) -> Applied {
+        self.turns.apply(&self.config.limits)
     }
 
     fn job(&self, code: String) -> Job {

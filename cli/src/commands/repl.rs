@@ -1,40 +1,40 @@
 //! `capibara repl`: Python, turn by turn, in a session of the sandbox.
 
+mod left;
+mod lines;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capibara::audit::AuditFolders;
 use capibara::{
-    Engine, EngineConfig, EngineError, Job, Language, Outcome, OutputSink as _, Script, Session, SessionConfig, Status,
-    Stream, Turn, Verdict,
+    CancelReason, Engine, EngineConfig, EngineError, Job, Language, Outcome, OutputSink as _, Script, Session,
+    SessionConfig, Status, Stream, Turn, Verdict,
 };
 use capibara_policies::{format_count, format_duration, format_size};
 use clap::Args;
-use rustyline::completion::Completer;
-use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
-use rustyline::history::FileHistory;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Behavior, Config, Context, Editor, Helper};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::commands::run::{Bounds, Given};
+use self::left::Left;
+use self::lines::{Input, Lines};
+use crate::commands::run::{Bounds, Given, folder};
 use crate::errors::Failure;
 use crate::exit_code::ExitCode;
-use crate::output;
-use crate::output::live::LiveOutput;
+use crate::grants::{self, Mount};
+use crate::output::live::{Broken, LiveOutput};
 use crate::output::progress::Building;
 use crate::output::text::{self, Console};
+use crate::output::{self, lost, units};
+use crate::overlay;
 use crate::recorder::Recorder;
 use crate::settings::Settings;
-use crate::signals::Interrupts;
+use crate::signals::{Interrupts, Signal};
 use crate::tool_program;
 
 /// Try Python turn by turn, in the sandbox
@@ -42,14 +42,33 @@ use crate::tool_program;
 /// What you type is scanned, recorded and run as a script is, in one interpreter that goes on: variables, imports, functions
 /// and files stay. Limits are those of each turn. One that is stopped by a limit or by Ctrl-C is undone: the session is what it was
 /// before it. The value of a last line is shown, and `await` works. Forms of it for the eye (`_repr_svg_` and the like) are
-/// left in /out.
+/// left in /out. `input()` finds the end of the file: your lines are turns.
 ///
-/// Lines that begin with a colon are for capibara: `:help` lists them. Tab completes names. Ctrl-D ends the session.
+/// Lines that begin with a colon are for capibara: `:help` lists them. Tab completes names, the arrow keys bring back what was
+/// typed. Ctrl-D ends the session.
+///
+/// From a pipe or a file, blocks are read as they would be typed: an empty line ends one. What fails does not end the
+/// session; the exit code is 1 then, and 0 if nothing did.
 #[derive(Debug, Args)]
 #[command(override_usage = "capibara repl [OPTIONS]")]
 pub(crate) struct ReplArguments {
     #[command(flatten)]
     given: Given,
+
+    /// Let it change one in memory only (repeatable)
+    ///
+    /// A file or folder. The session works on it as with --write, but this machine stays as it is until you type
+    /// `:apply`; `:changes` lists the differences. Default: none; strict refuses it. Example: `--overlay src`
+    #[arg(long, value_name = "HOST[:GUEST]", value_parser = OsStringValueParser::new().try_map(grants::parse), allow_hyphen_values = true)]
+    overlay: Vec<Mount>,
+
+    /// Keep what it leaves in /out in this folder
+    ///
+    /// After every turn that is kept, what is new in /out is written there: charts and other forms of values, and files of
+    /// yours. The folder is made if the one above it is there; files of the same name are replaced, links are never
+    /// followed and anything else is left alone and told. `:keep DIR` does so once. Example: `--out results`
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().try_map(|text: OsString| folder(text)), allow_hyphen_values = true)]
+    out: Option<PathBuf>,
 
     /// On a terminal, show output as it is
     ///
@@ -58,25 +77,30 @@ pub(crate) struct ReplArguments {
     raw: bool,
 }
 
-const HELP: &str = "\
-:help            this list
-:limits          limits of a turn, and what the session has used
-:files [FOLDER]  files of the session
-:save FILE       write the turns that were kept to a file of yours
-:load FILE       run a file of yours as a turn
-:reset           begin a new session
-:quit            end (also Ctrl-D)";
+/// The commands, each with what `:help` says of it.
+const COMMANDS: [(&str, &str); 10] = [
+    (":help", ":help            this list"),
+    (":limits", ":limits          limits of a turn, and what the session has used"),
+    (":files", ":files [FOLDER]  files of the session, in memory"),
+    (":keep", ":keep DIR        write what lies in /out to a folder of yours"),
+    (":changes", ":changes         what was changed below overlays"),
+    (":apply", ":apply           make these changes on this machine"),
+    (":save", ":save FILE       write the turns that were kept to a new file of yours"),
+    (":load", ":load FILE       run a file of yours as a turn"),
+    (":reset", ":reset           begin a new session"),
+    (":quit", ":quit            end (also Ctrl-D)"),
+];
 
-/// Entries of the history that are kept.
-const HISTORY: usize = 1000;
-/// Largest file that is loaded, in bytes.
+/// Largest file that is loaded, and longest turn that is read, in bytes.
 const LARGEST_FILE: u64 = 16 << 20;
 
 pub(crate) fn execute(mut arguments: ReplArguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let policy = &arguments.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
-    let bounds = Bounds::new(policy, &arguments.given, settings)?;
+    let mut bounds = Bounds::new(policy, &arguments.given, settings)?;
+    bounds.grant_overlays(&arguments.overlay)?;
     super::policy::tell_expired(policy);
     let engine = Engine::new(EngineConfig::default())?;
+    let left = Left::new(&engine, arguments.out.as_deref())?;
     let building = Building::new(Language::Python.display_name());
     let prepared = engine.prepare(Language::Python, arguments.given.live, &building);
     if prepared.is_err() {
@@ -84,7 +108,7 @@ pub(crate) fn execute(mut arguments: ReplArguments, settings: &Settings) -> Resu
     }
     prepared?;
     building.finish();
-    Repl::new(engine, arguments, bounds)?.run()
+    Repl::new(engine, arguments, bounds, left)?.run()
 }
 
 struct Repl {
@@ -93,86 +117,129 @@ struct Repl {
     bounds: Bounds,
     session: Rc<RefCell<Session>>,
     interrupts: Interrupts,
-    /// Code of the turns that were kept.
-    kept: Vec<String>,
-    turns: u64,
+    editing: bool,
+    /// The turns that were kept.
+    kept: Vec<Kept>,
+    left: Left,
+    /// Whether a turn or a command failed.
+    failed: bool,
+}
+
+struct Kept {
+    code: String,
+    /// Whether it came to its end, and not to an exception.
+    whole: bool,
+}
+
+/// Why a command or a turn ends the session.
+enum Ending {
+    Failure(Failure),
+    /// A stream cannot be written.
+    Lost(io::Error, Stream),
+    Signal(Signal),
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// Answers go to standard output.
+impl From<io::Error> for Ending {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error, Stream::Stdout)
+    }
 }
 
 impl Repl {
-    fn new(engine: Engine, arguments: ReplArguments, bounds: Bounds) -> Result<Self, Failure> {
+    fn new(engine: Engine, arguments: ReplArguments, bounds: Bounds, left: Left) -> Result<Self, Failure> {
         let session = open(&engine, &arguments.given, &bounds)?;
-        let interrupts = Interrupts::start(&session.canceler())
-            .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
+        let editing = Lines::can_be_edited();
+        let mut interrupts = Interrupts::start(editing).map_err(|error| unwatched(&error))?;
+        interrupts.cancel(&session.canceler()).map_err(|error| unwatched(&error))?;
         let session = Rc::new(RefCell::new(session));
-        Ok(Self { engine, arguments, bounds, session, interrupts, kept: Vec::new(), turns: 0 })
+        Ok(Self { engine, arguments, bounds, session, interrupts, editing, kept: Vec::new(), left, failed: false })
     }
 
     fn run(mut self) -> Result<ExitCode, Failure> {
-        let unusable =
-            |error: ReadlineError| Failure::new("operating-system", "failed to read lines").with_cause(&error);
-        let config = Config::builder().auto_add_history(true).behavior(Behavior::Stdio).max_history_size(HISTORY);
-        let config = config.and_then(|config| config.history_ignore_dups(true)).map_err(unusable)?.build();
-        let mut editor: Editor<Assistant, FileHistory> = Editor::with_config(config).map_err(unusable)?;
-        editor.set_helper(Some(Assistant(self.session.clone())));
-        let terminal = rustix::termios::isatty(rustix::stdio::stdin());
-        let history = terminal.then(history_file).flatten();
-        if let Some(history) = &history {
-            // The first time there is none.
-            let _ = editor.load_history(history);
-        }
-        if terminal {
+        let mut lines = Lines::new(self.editing, &self.session)?;
+        let console = Console::new();
+        if self.editing {
             let policy = &self.bounds.applied.name;
-            Console::new().say(&format!("Python in the sandbox, policy {policy}; :help lists commands"));
+            console.say(&format!("Python in the sandbox, policy {policy}; :help lists commands"));
         }
+        match self.converse(&mut lines) {
+            Ok(()) => {}
+            Err(Ending::Failure(failure)) => return Err(failure),
+            Err(Ending::Lost(error, stream)) => return Ok(lost(&error, stream)),
+            Err(Ending::Signal(signal)) => return Ok(signal.exit_code()),
+        }
+        self.tell_left(&console);
+        Ok(if self.failed && !self.editing { ExitCode::No } else { ExitCode::Yes })
+    }
+
+    fn converse(&mut self, lines: &mut Lines) -> Result<(), Ending> {
         loop {
-            let line = match editor.readline(if terminal { ">>> " } else { "" }) {
-                Ok(line) => line,
-                Err(ReadlineError::Interrupted) => continue,
-                Err(ReadlineError::Eof) => break,
-                Err(error) => return Err(unusable(error)),
-            };
-            if let Some(history) = &history {
-                save_history(&mut editor, history);
-            }
-            match line.trim() {
-                "" => continue,
-                ":quit" | ":exit" | "exit" | "quit" | "exit()" | "quit()" => break,
-                command if command.starts_with(':') => {
-                    if let Err(failure) = self.command(command) {
-                        Console::new().failure(&failure);
-                    }
+            let line = match lines.next(&self.session)? {
+                Input::Code(line) => line,
+                Input::Unusable(why) => {
+                    self.fail(&Failure::new("input", format!("a line of standard input is not run: {why}")));
+                    continue;
                 }
+                Input::End => return Ok(()),
+            };
+            match line.trim() {
+                "" => {}
+                ":quit" | ":exit" | "exit" | "quit" | "exit()" | "quit()" => return Ok(()),
+                command if command.starts_with(':') => match self.command(command) {
+                    Err(Ending::Failure(failure)) => self.fail(&failure),
+                    done => done?,
+                },
                 _ => self.turn(line, None)?,
             }
         }
-        Ok(ExitCode::Yes)
+    }
+
+    /// Says what went wrong, and goes on.
+    fn fail(&mut self, failure: &Failure) {
+        self.failed = true;
+        Console::new().failure(failure);
     }
 
     /// Runs a turn, and says what there is to say of it.
-    fn turn(&mut self, code: String, origin: Option<String>) -> Result<(), Failure> {
-        let console = Console::new();
-        self.turns += 1;
+    fn turn(&mut self, code: String, origin: Option<String>) -> Result<(), Ending> {
+        // As tracebacks count: a turn that is undone was none.
+        let number = self.kept.len() + 1;
+        let origin = origin.unwrap_or_else(|| format!("<turn {number}>"));
         let mut job = Job::under(Arc::new(self.bounds.applied.clone()), Script::Code(code.clone()));
         (job.limits, job.live) = (self.bounds.limits.clone(), self.arguments.given.live);
-        job.origin = origin.clone();
+        job.origin = Some(origin.clone());
         let scan = self.engine.scan(&job);
-        let recorder = Recorder::open(&job, &scan)?.named(&format!("turn {}", self.turns));
+        let recorder = match Recorder::open(&job, &scan) {
+            Ok(recorder) => recorder.named(&format!("turn {number}")),
+            Err(failure) => {
+                self.fail(&failure);
+                return Ok(());
+            }
+        };
         if scan.verdict != Verdict::Deny {
-            output::scan::warn(&console, &scan);
+            output::scan::warn(&Console::new(), &scan);
         }
         let shown = LiveOutput::new(self.interrupts.begin(), self.arguments.raw);
-        let mut turn = Turn::new(code.clone()).with_capture(false).with_sink(shown.clone());
-        turn.origin = origin;
-        let outcome = match self.session.borrow_mut().run_blocking(turn) {
+        let turn = Turn::new(code.clone()).with_capture(false).with_sink(shown.clone()).with_origin(origin);
+        let result = self.session.borrow_mut().run_blocking(turn);
+        let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) => {
+                self.interrupts.end();
                 let ended = matches!(error, EngineError::SessionEnded { .. });
                 let failure = Failure::from(error);
                 recorder.failed(&failure);
                 if ended {
-                    return Err(failure);
+                    return Err(failure.into());
                 }
-                console.failure(&failure);
+                self.fail(&failure);
                 return Ok(());
             }
         };
@@ -183,13 +250,28 @@ impl Repl {
             // Who does not read the value does not read on.
             let _ = shown.clone().write(Stream::Stdout, format!("{}{more}", value.text).as_bytes(), patience);
         }
-        let left = shown.finish();
-        let console = Console::after(&left);
+        let signal = self.interrupts.end();
+        let streams = shown.finish();
+        let console = Console::after(&streams);
+        match streams.broken {
+            // Nobody reads any more.
+            Some(Broken::Failed(stream, error)) if signal.is_none() => {
+                return Err(Ending::Lost(error, stream));
+            }
+            _ => {}
+        }
+        self.failed |= !outcome.success();
         self.tell(&console, &outcome);
         if matches!(outcome.status, Status::Completed { .. }) {
-            self.kept.push(code);
+            self.kept.push(Kept { code, whole: outcome.success() });
+            self.failed |= !self.left.after_turn(&mut self.session.borrow_mut(), &console);
         }
-        Ok(())
+        match signal {
+            // A key that was pressed for this turn.
+            Some(Signal::Interrupt) if self.editing => Ok(()),
+            Some(signal) => Err(Ending::Signal(signal)),
+            None => Ok(()),
+        }
     }
 
     fn tell(&self, console: &Console, outcome: &Outcome) {
@@ -199,10 +281,15 @@ impl Repl {
                 for hit in outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
                 }
+                // 1 is an exception, which has told of itself.
+                if !(0..=1).contains(exit_code) {
+                    console.say(&format!("the turn ended with exit code {exit_code}; the session goes on"));
+                }
             }
             Status::Denied => {
                 output::scan::deny(console, &outcome.scan);
                 console.say(&output::scan::denial(&outcome.scan));
+                console.hint(&output::scan::denial_hint(&outcome.scan, !self.bounds.narrow));
             }
             Status::Limit(hit) => {
                 console.say(&text::limit(hit, &outcome.usage));
@@ -213,47 +300,72 @@ impl Repl {
                 console.say(&format!("the interpreter broke down: {} ({})", trap.message, trap.kind));
                 console.say(UNDONE);
             }
-            _ => console.say(&format!("canceled; {UNDONE}")),
+            Status::Canceled { reason: CancelReason::Asked } => console.say(&format!("canceled; {UNDONE}")),
+            // Nobody reads what it prints; `Status` may grow.
+            _ => console.say(UNDONE),
         }
         console.tools(&outcome.tools);
-        for file in outcome.value.iter().flat_map(|value| &value.files) {
-            console.say(&format!("left {file}"));
+    }
+
+    /// Tells what goes with the session.
+    fn tell_left(&self, console: &Console) {
+        let mut session = self.session.borrow_mut();
+        self.left.end(&mut session, console);
+        let changes = session.changes().len() as u64;
+        if changes > 0 {
+            let are = if changes == 1 { "is" } else { "are" };
+            let hint = if self.bounds.applied.check_apply().is_ok() { ": `:apply` makes them" } else { "" };
+            console.say(&format!("{} below overlays {are} gone with the session{hint}", overlay::count(changes)));
         }
     }
 
-    fn command(&mut self, line: &str) -> Result<(), Failure> {
+    fn command(&mut self, line: &str) -> Result<(), Ending> {
         let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
+        let takes_nothing = matches!(name, ":help" | ":limits" | ":changes" | ":apply" | ":reset" | ":quit");
+        if takes_nothing && !rest.is_empty() {
+            return Err(Failure::new("usage", format!("{name} takes nothing after it")).into());
+        }
         match name {
-            ":help" => say(HELP),
+            ":help" => say(&COMMANDS.map(|(_, help)| help).join("\n")),
             ":limits" => self.limits(),
             ":files" => self.files(rest),
-            ":save" => self.save(rest),
-            ":load" => self.load(rest),
-            ":reset" => {
-                let session = open(&self.engine, &self.arguments.given, &self.bounds)?;
-                self.interrupts = Interrupts::start(&session.canceler()).map_err(|error| {
-                    Failure::new("operating-system", "failed to watch for signals").with_cause(&error)
-                })?;
-                *self.session.borrow_mut() = session;
-                self.kept.clear();
-                say("a new session")
+            ":keep" => {
+                let path = named(name, rest, "results")?;
+                let whole = self.left.keep(&self.engine, &mut self.session.borrow_mut(), path, &Console::new())?;
+                self.failed |= !whole;
+                Ok(())
             }
-            _ => {
-                Err(Failure::new("usage", format!("there is no command `{name}`")).with_hint(":help lists all of them"))
-            }
+            ":changes" => self.changes(),
+            ":apply" => self.apply(),
+            ":save" => self.save(named(name, rest, "session.py")?),
+            ":load" => self.load(named(name, rest, "session.py")?),
+            ":reset" => self.reset(),
+            _ => Err(Failure::new("usage", format!("there is no command `{name}`"))
+                .with_hint(":help lists all of them")
+                .into()),
         }
     }
 
-    fn limits(&self) -> Result<(), Failure> {
+    fn reset(&mut self) -> Result<(), Ending> {
+        let session = open(&self.engine, &self.arguments.given, &self.bounds)?;
+        self.interrupts.cancel(&session.canceler()).map_err(|error| unwatched(&error))?;
+        self.tell_left(&Console::new());
+        *self.session.borrow_mut() = session;
+        self.kept.clear();
+        self.left.reset();
+        say("a new session")
+    }
+
+    fn limits(&self) -> Result<(), Ending> {
         let session = self.session.borrow();
         let (limits, used) = (&self.bounds.limits, session.used());
         let fuel = limits.fuel.map_or_else(|| "none".into(), format_count);
-        let of = |used: Option<u64>| used.unwrap_or(0);
+        let turns = used.turns.unwrap_or(0);
         say(&format!(
             "each turn   wall_time {}, fuel {fuel}, output {}\n\
              session     memory {}, bytes_written {}, files {}, descriptors {}\n\
-             used        {} turns, {}, fuel {}, output {}\n\
+             used        {}, {}, fuel {}, output {}\n\
              memory now  {}",
             format_duration(limits.wall_time),
             format_size(limits.output),
@@ -261,64 +373,118 @@ impl Repl {
             format_size(limits.bytes_written),
             limits.files,
             limits.descriptors,
-            of(used.turns),
-            format_duration(Duration::from_millis(
-                u64::try_from(used.wall_time.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-            )),
-            format_count(of(used.fuel)),
-            format_size(of(used.output)),
-            format_size(session.memory_bytes()),
+            if turns == 1 { "1 turn".into() } else { format!("{} turns", units::count(turns)) },
+            units::duration(used.wall_time.unwrap_or_default()),
+            units::count(used.fuel.unwrap_or(0)),
+            units::size(used.output.unwrap_or(0)),
+            units::size(session.memory_bytes()),
         ))
     }
 
-    fn files(&self, folder: &str) -> Result<(), Failure> {
+    /// Lists files in memory; of those in `/out` the media types, too.
+    fn files(&self, folder: &str) -> Result<(), Ending> {
+        if !(folder.is_empty() || folder.starts_with('/')) {
+            return Err(Failure::new("usage", format!("`{folder}` is not the path of a folder of the session"))
+                .with_hint("it begins with a slash, for example `:files /tmp`")
+                .into());
+        }
         let mut session = self.session.borrow_mut();
+        let artifacts = session.artifacts();
         let all = ["/home/script", "/tmp", "/out"];
         let folders = if folder.is_empty() { &all[..] } else { &[folder][..] };
         let mut lines = Vec::new();
         for folder in folders {
             for (path, bytes) in session.files(folder) {
-                lines.push(format!("{:>10}  {}/{path}", format_size(bytes.len() as u64), folder.trim_end_matches('/')));
+                let path = format!("{}/{path}", folder.trim_end_matches('/'));
+                let mime = path.strip_prefix("/out/").and_then(|path| {
+                    let at = artifacts.binary_search_by(|artifact| artifact.path.as_str().cmp(path)).ok()?;
+                    artifacts.get(at).map(|artifact| format!("  {}", artifact.mime))
+                });
+                let size = units::size(bytes.len() as u64);
+                // A name is one line, whatever is in it.
+                let path = crate::escape::line(&path).into_owned();
+                lines.push(format!("{size:>10}  {path}{}", mime.unwrap_or_default()));
             }
         }
         if lines.is_empty() { say("no files") } else { say(&lines.join("\n")) }
     }
 
-    /// Writes the code of all turns that were kept to a new file.
-    fn save(&self, path: &str) -> Result<(), Failure> {
-        if path.is_empty() {
-            return Err(Failure::new("usage", "no file was named").with_hint(":save session.py"));
+    fn changes(&self) -> Result<(), Ending> {
+        let changes = self.session.borrow_mut().changes();
+        if changes.is_empty() {
+            return say("no changes below overlays");
         }
+        let lines: Vec<String> =
+            changes.iter().map(|change| crate::escape::line(&overlay::line(change)).into_owned()).collect();
+        say(&lines.join("\n"))
+    }
+
+    /// Makes what was changed below overlays.
+    fn apply(&mut self) -> Result<(), Ending> {
+        self.bounds.check_apply(":apply was typed")?;
+        let applied = self.session.borrow_mut().apply();
+        overlay::tell_not_applied(&Console::new(), &applied);
+        self.failed |= !applied.refused.is_empty();
+        let nothing = applied.applied == 0 && applied.refused.is_empty();
+        say(&if nothing { "no changes below overlays".into() } else { overlay::applied_line(&applied) })
+    }
+
+    /// Writes the code of all turns that were kept to a new file. Those that came to an exception become comments, so that the file
+    /// can be loaded.
+    fn save(&self, path: &Path) -> Result<(), Ending> {
+        let shown = path.display();
         let mut text = String::new();
-        for turn in &self.kept {
-            text += turn.trim_end();
-            text += "\n\n";
+        for Kept { code, whole } in &self.kept {
+            if *whole {
+                text += code.trim_end();
+                text += "\n\n";
+            } else {
+                text += "# It ended with an exception:\n";
+                text.extend(code.trim_end().lines().map(|line| format!("# {line}\n")));
+                text += "\n";
+            }
         }
         let written = OpenOptions::new().write(true).create_new(true).open(path);
         written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-            let failure = Failure::new("file", format!("failed to write `{path}`")).with_cause(&error);
+            let failure = Failure::new("file", format!("failed to write `{shown}`")).with_cause(&error);
             if error.kind() == io::ErrorKind::AlreadyExists {
                 failure.with_hint("a file that is there is not written over: name another one")
             } else {
                 failure
             }
         })?;
-        say(&format!("{} turns are in {path}", self.kept.len()))
+        let count = self.kept.len();
+        say(&if count == 1 { format!("1 turn is in {shown}") } else { format!("{count} turns are in {shown}") })
     }
 
     /// Runs a file as a turn.
-    fn load(&mut self, path: &str) -> Result<(), Failure> {
-        if path.is_empty() {
-            return Err(Failure::new("usage", "no file was named").with_hint(":load session.py"));
-        }
-        let failed = |error: io::Error| Failure::new("file", format!("failed to read `{path}`")).with_cause(&error);
+    fn load(&mut self, path: &Path) -> Result<(), Ending> {
+        let shown = path.display();
+        let failed = |error: io::Error| Failure::new("file", format!("failed to read `{shown}`")).with_cause(&error);
         let meta = fs::metadata(path).map_err(failed)?;
         if !meta.is_file() || meta.len() > LARGEST_FILE {
-            return Err(Failure::new("file", format!("`{path}` is no regular file of at most 16MiB")));
+            return Err(Failure::new("file", format!("`{shown}` is no regular file of at most 16MiB")).into());
         }
         let code = fs::read_to_string(path).map_err(failed)?;
-        self.turn(code, Some(path.into()))
+        self.turn(code, Some(shown.to_string()))
     }
+}
+
+/// The rest of a command's line: a path, spaces included.
+fn named<'a>(command: &str, rest: &'a str, example: &str) -> Result<&'a Path, Failure> {
+    if rest.is_empty() {
+        return Err(Failure::new("usage", format!("{command} needs a path"))
+            .with_hint(format!("for example `{command} {example}`")));
+    }
+    if rest == "~" || rest.starts_with("~/") {
+        return Err(Failure::new("usage", format!("`~` is no folder here: `{rest}`"))
+            .with_hint("write the path from the root, or from the folder you started in"));
+    }
+    Ok(Path::new(rest))
+}
+
+fn unwatched(error: &io::Error) -> Failure {
+    Failure::new("operating-system", "failed to watch for signals").with_cause(error)
 }
 
 fn open(engine: &Engine, given: &Given, bounds: &Bounds) -> Result<Session, Failure> {
@@ -330,68 +496,9 @@ fn open(engine: &Engine, given: &Given, bounds: &Bounds) -> Result<Session, Fail
 }
 
 /// An answer to a command, on standard output; escaped, as names of files are the script's.
-fn say(text: &str) -> Result<(), Failure> {
+fn say(text: &str) -> Result<(), Ending> {
     let lines: Vec<Cow<'_, str>> = text.lines().map(crate::escape::line).collect();
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", lines.join("\n"))
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new("output", "failed to write to standard output").with_cause(&error))
-}
-
-/// Beside the audit log, in the folder for state.
-fn history_file() -> Option<PathBuf> {
-    let folders = AuditFolders::from_env().ok()?;
-    let folder = folders.log.parent()?;
-    fs::create_dir_all(folder).ok()?;
-    Some(folder.join("repl_history"))
-}
-
-/// What was typed is for the user alone.
-fn save_history(editor: &mut Editor<Assistant, FileHistory>, path: &Path) {
-    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    // Without a history the session goes on.
-    if made.is_ok() {
-        let _ = editor.append_history(path);
-    }
-}
-
-/// Helps with editing: what can be completed, and whether more lines are to come.
-struct Assistant(Rc<RefCell<Session>>);
-
-impl Helper for Assistant {}
-impl Highlighter for Assistant {}
-
-impl Hinter for Assistant {
-    type Hint = String;
-}
-
-impl Completer for Assistant {
-    type Candidate = String;
-
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        let before = line.get(..at).unwrap_or_default();
-        let begins = |c: char| !(c.is_alphanumeric() || c == '_' || c == '.');
-        let start = before.rfind(begins).map_or(0, |found| {
-            found + before.get(found..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8)
-        });
-        let word = before.get(start..).unwrap_or_default();
-        if word.is_empty() {
-            // Tab at the beginning of a line is indentation.
-            return Ok((at, vec!["    ".into()]));
-        }
-        let found = self.0.borrow_mut().complete_blocking(word).unwrap_or_default();
-        // Names are the script's: what a terminal would obey is none.
-        Ok((start, found.into_iter().filter(|name| !name.chars().any(crate::escape::is_unsafe)).collect()))
-    }
-}
-
-impl Validator for Assistant {
-    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let text = context.input();
-        if text.trim_start().starts_with(':') || text.trim().is_empty() {
-            return Ok(ValidationResult::Valid(None));
-        }
-        let incomplete = self.0.borrow_mut().is_incomplete_blocking(text).unwrap_or(false);
-        Ok(if incomplete { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
-    }
+    writeln!(out, "{}", lines.join("\n"))?;
+    Ok(out.flush()?)
 }

@@ -201,14 +201,9 @@ pub(crate) struct Files {
 impl Files {
     /// Adds overlays to what is granted, and looks whether they may be applied.
     fn grant(&self, bounds: &mut Bounds) -> Result<(), Failure> {
-        let applied = &mut bounds.applied;
-        applied.grant_overlays(self.overlay.iter().map(Mount::of_policy).collect())?;
+        bounds.grant_overlays(&self.overlay)?;
         if self.apply {
-            applied.check_apply()?;
-            if applied.grants.overlay.is_empty() {
-                return Err(Failure::new("usage", "`--apply` is given, and nothing is an overlay")
-                    .with_hint("say what the script may change, for example `--overlay src`"));
-            }
+            bounds.check_apply("`--apply` is given")?;
         }
         Ok(())
     }
@@ -354,7 +349,8 @@ fn parse_seed(text: &str) -> Result<u128, String> {
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| format!("`{text}` is not a whole number below 2^128"))
 }
 
-fn folder(text: OsString) -> Result<PathBuf, String> {
+/// Reads the folder of `--out`.
+pub(crate) fn folder(text: OsString) -> Result<PathBuf, String> {
     if text.is_empty() { Err("an empty text names no folder".into()) } else { Ok(text.into()) }
 }
 
@@ -633,6 +629,21 @@ impl Bounds {
         let (name, limits) = (applied.name.clone(), applied.limits.clone());
         let narrow = policy.overridable.is_none();
         Ok(Self { policy: name, applied, own: policy.limits.clone(), narrow, limits, set })
+    }
+
+    /// Adds overlays to what is granted.
+    pub(crate) fn grant_overlays(&mut self, overlays: &[Mount]) -> Result<(), Failure> {
+        Ok(self.applied.grant_overlays(overlays.iter().map(Mount::of_policy).collect())?)
+    }
+
+    /// Looks whether there are overlays, and whether what is changed below them may be made. `asked` says by what.
+    pub(crate) fn check_apply(&self, asked: &str) -> Result<(), Failure> {
+        self.applied.check_apply()?;
+        if self.applied.grants.overlay.is_empty() {
+            return Err(Failure::new("usage", format!("{asked}, and nothing is an overlay"))
+                .with_hint("say what the script may change, for example `--overlay src`"));
+        }
+        Ok(())
     }
 
     /// What to do about a limit that was met.

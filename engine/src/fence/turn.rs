@@ -14,7 +14,7 @@ use super::wasm::{Bounds, Drawn, Named, Work, begin, check, execute, quotas};
 use super::watch::Unhurried;
 use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
-use crate::changes::Changes;
+use crate::changes::{Applied, Changes};
 use crate::error::EngineError;
 use crate::events::EventSink;
 use crate::fields::Fields;
@@ -117,6 +117,11 @@ impl Turns {
     /// What was changed below overlays.
     pub(crate) fn changes(&mut self, limits: &Limits) -> Changes {
         Changes::of(self.world.changes(limits.bytes_written, false))
+    }
+
+    /// Makes what was changed below overlays on the host.
+    pub(crate) fn apply(&mut self, limits: &Limits) -> Applied {
+        self.changes(limits).apply_and_tell(&mut self.world)
     }
 
     /// Files in memory below a directory, by path relative to it.

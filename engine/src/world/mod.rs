@@ -357,6 +357,18 @@ impl World {
         self.tree.changes(most, take)
     }
 
+    /// A change below an overlay was made on the host: see [`Tree::applied`].
+    pub(crate) fn applied(
+        &mut self,
+        target: &Arc<OverlayTarget>,
+        path: &str,
+        there: bool,
+        sha256: Option<[u8; 32]>,
+        link: Option<&str>,
+    ) {
+        self.tree.applied(target, path, there, sha256, link);
+    }
+
     /// The same World again: what one does is not seen in the other, but for files of the host that they may write.
     pub(crate) fn fork(&self) -> Self {
         Self {

@@ -438,6 +438,34 @@ impl Tree {
         all
     }
 
+    /// A change was made on the host, so what the host has there now becomes the base, or there is none if it was deleted. The
+    /// digest is of what was written: if somebody else changed it since, it is not what it was.
+    pub(crate) fn applied(
+        &mut self,
+        target: &Arc<OverlayTarget>,
+        path: &str,
+        there: bool,
+        sha256: Option<[u8; 32]>,
+        link: Option<&str>,
+    ) {
+        let is_it = |grant: &usize| self.hosts.overlay(*grant).is_some_and(|other| Arc::ptr_eq(other, target));
+        let Some(grant) = self.hosts.overlays().find(is_it) else { return };
+        let names = if target.file.is_some() { "" } else { path };
+        let below = names.split('/').filter(|name| !name.is_empty());
+        let Ok(at) = below.fold(Ok(HostPath::root(grant)), |at, name| at?.join(name)) else { return };
+        let held = BASE_BYTES.saturating_add(u64::try_from(at.names().len()).unwrap_or(u64::MAX));
+        if self.hosts.bases.remove(&at).is_some() {
+            self.ledger.release(held);
+        }
+        let Ok(meta) = target.dir.symlink_metadata(path) else { return };
+        if !there || self.ledger.hold(held).is_err() {
+            return;
+        }
+        let kind = HostKind::of(meta.file_type());
+        let base = Base { kind, stamp: Stamp::of(&meta), sha256, target: link.map(Into::into) };
+        self.hosts.bases.insert(at, base);
+    }
+
     /// The node at a path below another, by names alone.
     fn node_below(&self, root: NodeId, path: &str) -> Option<NodeId> {
         let mut names = path.split('/').filter(|name| !name.is_empty());
