@@ -704,7 +704,7 @@ fn throw_bombs(engine: &Engine) -> Footprint {
             "message = b'{\"tool\": \"never\", \"arguments\": {\"a\": [' + b'{\"\":0},' * 100_000 + b'0]}}'",
             "1024 -2",
         ),
-        ("results", 200, "message = b'{\"tool\": \"big\", \"arguments\": {}}'", "200 200"),
+        ("results", 40, "message = b'{\"tool\": \"big\", \"arguments\": {}}'", "40 40"),
         ("lists", 2000, "message = b'{\"list\": \"tools\"}'", "63 -2"),
         ("paths", 10, "message = b'{\"value\": \"\", \"files\": [' + b'\"\",' * 4_000_000 + b'\"\"]}'", "0 -3"),
     ];
@@ -714,7 +714,7 @@ fn throw_bombs(engine: &Engine) -> Footprint {
     let mut run = || {
         for (name, most, message, bounded) in bombs {
             let code = format!(
-                "{raw}{message}\ncount, got = 0, 1\nwhile got > 0 and count < {most}:\n    got = host_call(message)\n    count += got > 0\n    if count in (200, 1000): host_wait(0)\nprint(count, got)"
+                "{raw}{message}\ncount, got = 0, 1\nwhile got > 0 and count < {most}:\n    got = host_call(message)\n    count += got > 0\n    if count in ({most}, 1000): host_wait(0)\nprint(count, got)"
             );
             let mut job = Job::python(code).with_policy(unhindered());
             job.limits = Limits { memory: 256 << 20, fuel: None, ..Limits::default() };

@@ -451,8 +451,8 @@ impl Tree {
         let is_it = |grant: &usize| self.hosts.overlay(*grant).is_some_and(|other| Arc::ptr_eq(other, target));
         let Some(grant) = self.hosts.overlays().find(is_it) else { return };
         let names = if target.file.is_some() { "" } else { path };
-        let below = names.split('/').filter(|name| !name.is_empty());
-        let Ok(at) = below.fold(Ok(HostPath::root(grant)), |at, name| at?.join(name)) else { return };
+        let mut below = names.split('/').filter(|name| !name.is_empty());
+        let Ok(at) = below.try_fold(HostPath::root(grant), |at, name| at.join(name)) else { return };
         let held = BASE_BYTES.saturating_add(u64::try_from(at.names().len()).unwrap_or(u64::MAX));
         if self.hosts.bases.remove(&at).is_some() {
             self.ledger.release(held);
