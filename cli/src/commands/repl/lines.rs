@@ -228,8 +228,10 @@ mod tests {
     /// What is read of a text, if what ends with a colon or an indented line is not complete.
     fn read(text: &[u8]) -> Vec<Input> {
         let mut plain = Plain { input: text, prompts: false };
-        let incomplete =
-            |text: &str| text.lines().last().is_some_and(|last| last.ends_with(':') || last.starts_with(' '));
+        let incomplete = |text: &str| {
+            !text.ends_with('\n')
+                && text.lines().last().is_some_and(|last| last.ends_with(':') || last.starts_with(' '))
+        };
         std::iter::from_fn(|| Some(plain.next(incomplete).unwrap()).filter(|input| *input != Input::End)).collect()
     }
 
