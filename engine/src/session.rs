@@ -404,6 +404,12 @@ impl Session {
         self.used
     }
 
+    /// How many turns were kept: those that ended by themselves, but for `os._exit`.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.turns.kept()
+    }
+
     /// Bytes of linear memory it holds between turns, most of them shared with the runtime's image. 0 before the first turn.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {

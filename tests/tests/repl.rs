@@ -287,6 +287,7 @@ fn what_fails_does_not_end_the_session_and_is_told_by_the_exit_code() {
         ("x = (1]", 1, "SyntaxError: closing parenthesis"),
         ("import sys; sys.exit(0)", 0, ""),
         ("import sys; sys.exit(3)", 1, "capibara: the turn ended with exit code 3; the session goes on\n"),
+        ("x = 2; import os; os._exit(0)", 0, "capibara: the turn left with exit code 0; the turn is undone; the"),
         ("import os; os.system('id')", 1, "capibara:  --> <turn 2>:1:12\n"),
         ("while True: pass\n", 1, "capibara: hint: raise it with --fuel\n"),
         ("import os; os.abort()", 1, "capibara: the interpreter broke down: "),
@@ -304,7 +305,11 @@ fn what_fails_does_not_end_the_session_and_is_told_by_the_exit_code() {
     }
     assert_eq!(sandbox.run(&["audit", "verify"]).code, Some(0));
     // Numbers are those of tracebacks, whatever was undone or denied between.
-    let ran = piped(&sandbox, &["--fuel", "300M"], "1\nwhile True: pass\n\nimport os; os.system('id')\n1 / 0\n");
+    let ran = piped(
+        &sandbox,
+        &["--fuel", "300M"],
+        "1\nwhile True: pass\n\nimport os; os._exit(3)\nimport os; os.system('id')\n1 / 0\n",
+    );
     assert!(ran.stderr.contains("<turn 2>:1:12") && ran.stderr.contains("File \"<turn 2>\", line 1"), "{ran:?}");
 }
 

@@ -210,7 +210,8 @@ impl Repl {
     /// Runs a turn, and says what there is to say of it.
     fn turn(&mut self, code: String, origin: Option<String>) -> Result<(), Ending> {
         // As tracebacks count: a turn that is undone was none.
-        let number = self.kept.len() + 1;
+        let before = self.session.borrow().kept();
+        let number = before.saturating_add(1);
         let origin = origin.unwrap_or_else(|| format!("<turn {number}>"));
         let mut job = Job::under(Arc::new(self.bounds.applied.clone()), Script::Code(code.clone()));
         (job.limits, job.live) = (self.bounds.limits.clone(), self.arguments.given.live);
@@ -261,8 +262,9 @@ impl Repl {
             _ => {}
         }
         self.failed |= !outcome.success();
-        self.tell(&console, &outcome);
-        if matches!(outcome.status, Status::Completed { .. }) {
+        let kept = self.session.borrow().kept() > before;
+        self.tell(&console, &outcome, kept);
+        if kept {
             self.kept.push(Kept { code, whole: outcome.success() });
             self.failed |= !self.left.after_turn(&mut self.session.borrow_mut(), &console);
         }
@@ -274,15 +276,18 @@ impl Repl {
         }
     }
 
-    fn tell(&self, console: &Console, outcome: &Outcome) {
+    fn tell(&self, console: &Console, outcome: &Outcome, kept: bool) {
         const UNDONE: &str = "the turn is undone; the session is what it was before it";
         match &outcome.status {
             Status::Completed { exit_code } => {
                 for hit in outcome.quotas_met.iter().filter(|_| *exit_code != 0) {
                     console.say(&text::quota(hit));
                 }
-                // 1 is an exception, which has told of itself.
-                if !(0..=1).contains(exit_code) {
+                // Left by `os._exit`, in the middle of itself.
+                if !kept {
+                    console.say(&format!("the turn left with exit code {exit_code}; {UNDONE}"));
+                } else if !(0..=1).contains(exit_code) {
+                    // 1 is an exception, which has told of itself.
                     console.say(&format!("the turn ended with exit code {exit_code}; the session goes on"));
                 }
             }

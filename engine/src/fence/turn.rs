@@ -46,6 +46,7 @@ pub(crate) struct Turns {
     past: Option<Digest>,
     files_written: u64,
     bytes_written: u64,
+    kept: u64,
 }
 
 /// What a turn is to do, and what it is held to.
@@ -101,12 +102,18 @@ impl Turns {
             past: None,
             files_written: 0,
             bytes_written: 0,
+            kept: 0,
         })
     }
 
     /// Bytes of linear memory between turns.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory.bytes()
+    }
+
+    /// How many were kept.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept
     }
 
     /// What lies in `/out`.
@@ -190,6 +197,7 @@ impl Turns {
             undo.keep();
             self.world = world;
             self.past = Some(job_sha256);
+            self.kept = self.kept.saturating_add(1);
             self.called = called;
             (self.files_written, self.bytes_written) = (files_written, bytes_written);
         }
