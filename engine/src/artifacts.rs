@@ -77,13 +77,18 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Takes what lies in `/out`. Names of one file share its bytes and its digest.
-    pub(crate) fn of(files: Vec<(String, Arc<Chunks>)>) -> Vec<Self> {
+    /// Takes what lies in `/out`. Names of one file share its bytes and its digest. What is still as it was `before`, sorted by
+    /// path, is not read again.
+    pub(crate) fn of(files: Vec<(String, Arc<Chunks>)>, before: &[Self]) -> Vec<Self> {
         let mut known: HashMap<*const Chunks, Digest> = HashMap::new();
         let mut artifacts = Vec::with_capacity(files.len());
         for (path, chunks) in files {
             let bytes = FileBytes::new(chunks);
-            let sha256 = *known.entry(Arc::as_ptr(&bytes.0)).or_insert_with(|| bytes.sha256());
+            let sha256 = *known.entry(Arc::as_ptr(&bytes.0)).or_insert_with(|| {
+                let old = before.binary_search_by(|artifact| artifact.path.cmp(&path)).ok();
+                let old = old.and_then(|at| before.get(at)).filter(|old| old.bytes.0.is_same(&bytes.0));
+                old.map_or_else(|| bytes.sha256(), |old| old.sha256)
+            });
             let mime = mime_guess::from_path(&path).first_raw().unwrap_or("application/octet-stream");
             artifacts.push(Self { path, bytes, sha256, mime });
         }

@@ -286,9 +286,17 @@ impl Session {
     }
 
     /// The files that lie in `/out` now, sorted by path, as far as they come to no more than the limit `bytes_written` together.
+    /// Their digests are kept with them until the next time: what no turn wrote to since is not read again.
     #[must_use]
     pub fn artifacts(&mut self) -> Vec<Artifact> {
         self.turns.artifacts(&self.config.limits)
+    }
+
+    /// The paths of files in `/out` that are not among the [artifacts](Self::artifacts), see
+    /// [`Outcome::artifacts_left_out`].
+    #[must_use]
+    pub fn artifacts_left_out(&mut self) -> Vec<String> {
+        self.turns.artifacts_left_out(&self.config.limits)
     }
 
     /// What the turns so far changed below overlays, and [`apply`](Self::apply) has not made. Applying this value itself leaves

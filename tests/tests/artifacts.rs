@@ -322,3 +322,41 @@ for index in range(200): open(f'/out/sub/{index}', 'w').write('planted')
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert!(written > 0, "{written} written, {refused} refused");
 }
+
+#[test]
+fn digests_of_a_session_are_those_of_its_files_now() {
+    use sha2::Digest as _;
+    let mut session = engine().session(capibara::SessionConfig::default()).unwrap();
+    let turns = [
+        "import os\nfor name in 'ab': _ = open(f'/out/{name}', 'wb').write(name.encode() * 200_000)",
+        "1",
+        "f = open('/out/a', 'r+b'); _ = f.seek(150_000), f.write(b'X'), f.flush()",
+        "_ = f.seek(150_000), f.write(b'Y'), f.flush()",
+        "_ = f.truncate(100_000), f.truncate(200_000)",
+        "os.rename('/out/a', '/out/c'); os.rename('/out/b', '/out/a'); os.rename('/out/c', '/out/b')",
+        "os.link('/out/a', '/out/d'); open('/out/d', 'r+b').write(b'Z')",
+        "os.remove('/out/b'); os.truncate('/out/d', 0)",
+        "for name in 'ad': _ = open(f'/out/{name}', 'ab').write(bytes(200_000))",
+    ];
+    let mut before: Vec<capibara::Digest> = Vec::new();
+    for (number, turn) in turns.iter().enumerate() {
+        // Without asking in between, too.
+        assert!(session.run_blocking(*turn).unwrap().success(), "{turn}");
+        if number % 3 == 2 {
+            continue;
+        }
+        let artifacts = session.artifacts();
+        for artifact in &artifacts {
+            let wanted = capibara::Digest(sha2::Sha256::digest(artifact.bytes.to_vec()).into());
+            assert_eq!(artifact.sha256, wanted, "{turn}: {}", artifact.path);
+        }
+        let now: Vec<_> = artifacts.iter().map(|artifact| artifact.sha256).collect();
+        assert_eq!(now == before, *turn == "1", "{turn}");
+        before = now;
+        assert!(session.artifacts_left_out().is_empty());
+    }
+    // Holes and names count.
+    let turn = "open('/out/a', 'r+b').truncate(200 << 20); os.link('/out/a', '/out/e')";
+    assert!(session.run_blocking(turn).unwrap().success());
+    assert_eq!(session.artifacts_left_out(), ["d", "e"]);
+}

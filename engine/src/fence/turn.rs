@@ -47,6 +47,8 @@ pub(crate) struct Turns {
     files_written: u64,
     bytes_written: u64,
     kept: u64,
+    /// What lay in `/out` when somebody asked: digests of what is still the same are known.
+    artifacts: Vec<Artifact>,
 }
 
 /// What a turn is to do, and what it is held to.
@@ -103,6 +105,7 @@ impl Turns {
             files_written: 0,
             bytes_written: 0,
             kept: 0,
+            artifacts: Vec::new(),
         })
     }
 
@@ -118,7 +121,14 @@ impl Turns {
 
     /// What lies in `/out`.
     pub(crate) fn artifacts(&mut self, limits: &Limits) -> Vec<Artifact> {
-        Artifact::of(self.world.artifacts(limits.bytes_written, false).0)
+        let files = self.world.artifacts(limits.bytes_written, false).0;
+        self.artifacts = Artifact::of(files, &self.artifacts);
+        self.artifacts.clone()
+    }
+
+    /// What lies in `/out` and is none of them.
+    pub(crate) fn artifacts_left_out(&mut self, limits: &Limits) -> Vec<String> {
+        self.world.artifacts(limits.bytes_written, false).1
     }
 
     /// What was changed below overlays.

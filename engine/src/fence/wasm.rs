@@ -209,7 +209,7 @@ pub(crate) async fn run(
     .digest();
     let (mut outcome, mut world) = ran.outcome(guest, &limits, scan, Named { job_sha256, epoch, seed, live });
     let (files, left_out) = world.artifacts(limits.bytes_written, true);
-    (outcome.artifacts, outcome.artifacts_left_out) = (Artifact::of(files), left_out);
+    (outcome.artifacts, outcome.artifacts_left_out) = (Artifact::of(files, &[]), left_out);
     outcome.changes = Changes::of(world.changes(limits.bytes_written, true));
     Ok(outcome)
 }

@@ -83,6 +83,15 @@ fn own(chunk: &mut Arc<Vec<u8>>) -> Result<&mut Vec<u8>, Stop> {
 }
 
 impl Chunks {
+    /// Whether both have the very same chunks, so that nobody has written to one of them since they were copied. Files may be equal
+    /// without that.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let chunks = || self.chunks.iter().zip(&other.chunks);
+        self.len == other.len
+            && self.chunks.len() == other.chunks.len()
+            && chunks().all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Bytes taken of the memory quota.
     pub(crate) fn held(&self) -> u64 {
         self.held

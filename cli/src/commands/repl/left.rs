@@ -75,10 +75,7 @@ impl Left {
         tell_some(console, lines.into_iter());
         self.written.extend(there().map(|artifact| (artifact.path.clone(), artifact.sha256)));
         tell_refused(console, "artifact", "was not written", &written.refused);
-        // What does not fit is no artifact.
-        let known = &self.told;
-        let mut large: Vec<String> = session.files("/out").into_iter().map(|(path, _)| path).collect();
-        large.retain(|path| !known.contains_key(path) && !artifacts.iter().any(|artifact| artifact.path == *path));
+        let mut large = session.artifacts_left_out();
         large.retain(|path| self.too_large.insert(path.clone()));
         tell_some(console, large.iter().map(|path| format!("artifact `{path}` was not written: {TOO_LARGE}")));
         written.refused.is_empty() && large.is_empty()
