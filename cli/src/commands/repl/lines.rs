@@ -108,6 +108,16 @@ fn is_incomplete(session: &RefCell<Session>, text: &str) -> bool {
     !is_command(text) && !text.trim().is_empty() && session.borrow_mut().is_incomplete_blocking(text).unwrap_or(false)
 }
 
+/// Whether the last line is one of a block that only an empty line ends: that need not be asked, and asking after each line of a
+/// long one takes long.
+fn goes_on(code: &str) -> bool {
+    const BLOCKS: [&str; 8] = ["async", "class", "def", "for", "if", "try", "while", "with"];
+    let word = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+    let is_block = BLOCKS.contains(&word) || code.starts_with('@');
+    let Some((_, last)) = code.rsplit_once('\n') else { return false };
+    is_block && last.starts_with([' ', '\t']) && !last.trim().is_empty()
+}
+
 /// Lines as they come. An empty line ends a block, as at Python's own prompt.
 pub(super) struct Plain<R> {
     input: R,
@@ -134,7 +144,7 @@ impl<R: io::BufRead> Plain<R> {
             };
             let code = all.strip_suffix('\n').unwrap_or(all);
             let code = code.strip_suffix('\r').unwrap_or(code);
-            if read == 0 || !is_incomplete(code) {
+            if read == 0 || !(goes_on(code) || is_incomplete(code)) {
                 return Ok(Input::Code(code.to_owned()));
             }
         }
@@ -245,6 +255,24 @@ mod tests {
         // The end of the input ends a block, too.
         assert_eq!(read(b"if x:\n  a"), [code("if x:\n  a")]);
         assert_eq!(read(b"if x:\n  a\n"), [code("if x:\n  a")]);
+    }
+
+    #[test]
+    fn a_line_of_a_block_is_never_its_end() {
+        for code in ["def f():\n    return (1)", "@a\ndef f():\n\tx", "if a:\n  b\nelse:\n  c", "try:\n    x = ("] {
+            assert!(goes_on(code), "{code}");
+        }
+        for code in [
+            "def f():",
+            "def f():\n  x\n",
+            "def f():\n  x\n  ",
+            "define(\n  1)",
+            "x = (\n  1)",
+            "if a:\n  b\nelse:",
+            "",
+        ] {
+            assert!(!goes_on(code), "{code}");
+        }
     }
 
     #[test]
