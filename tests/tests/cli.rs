@@ -51,6 +51,7 @@ fn help_and_version() {
     let sandbox = sandbox();
     snapshot("help", &sandbox, &["--help"]);
     snapshot("help-run", &sandbox, &["run", "-h"]);
+    snapshot("help-repl", &sandbox, &["repl", "-h"]);
     let long = sandbox.run(&["run", "--help"]);
     assert!(long.stdout.contains("/script/NAME") && long.stdout.contains("belongs to the script"), "{long:?}");
     snapshot("help-runtime-install", &sandbox, &["runtime", "install", "-h"]);
