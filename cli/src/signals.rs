@@ -62,12 +62,6 @@ impl Caught {
     }
 }
 
-/// Watches for signals from [`Watch::start`] on.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    caught: Caught,
-}
-
 /// SIGINT and SIGTERM for as long as a session lasts. During a turn both cancel it. Between turns SIGTERM ends the process, and
 /// so does SIGINT where lines are not edited on a terminal: there, Ctrl-C is a key.
 #[derive(Debug)]
@@ -150,6 +144,12 @@ fn give_back_terminal(idle: Arc<AtomicBool>) -> io::Result<()> {
     };
     thread::Builder::new().name("capibara-sigterm".into()).spawn(wait)?;
     Ok(())
+}
+
+/// Watches for signals from [`Watch::start`] on.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    caught: Caught,
 }
 
 impl Watch {

@@ -367,7 +367,7 @@ pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode
     let events = run.how.events.as_ref().map(Events::open).transpose()?;
     match (execute_told(run, settings, events.as_ref()), events) {
         (Err(failure), Some(events)) => {
-            let told = events.ended(RunReport::failed(&failure, live));
+            let told = events.ended(&mut RunReport::failed(&failure, live));
             if !events.on_stdout() {
                 return Err(failure);
             }
@@ -510,22 +510,23 @@ fn told(
     if run.how.stats {
         console.stats(&ended.outcome);
     }
-    let report = || {
-        RunReport::of(ended.outcome.clone(), !bounds.narrow)
-            .with_files(artifacts.written.clone(), overlay.applied.clone())
-    };
+    let report = || RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
     Ok(tell_json(report, run.how.format, events, code))
 }
 
 /// Gives what came of a run to whoever reads JSON. `code` is the exit code if that works.
-fn tell_json(report: impl Fn() -> RunReport, format: Format, events: Option<&Events>, code: ExitCode) -> ExitCode {
-    let told = events.map_or(Ok(()), |events| events.ended(report()));
+fn tell_json(report: impl FnOnce() -> RunReport, format: Format, events: Option<&Events>, code: ExitCode) -> ExitCode {
     let instead = events.is_some_and(Events::on_stdout);
-    match (told, format) {
-        (Err(error), _) if instead => lost(&error, Stream::Stdout),
-        (Err(error), _) => lost_at(&error, "the events"),
-        (Ok(()), Format::Json) if !instead => json::print(&report(), code),
-        (Ok(()), Format::Json | Format::Text) => code,
+    let prints = format == Format::Json && !instead;
+    if events.is_none() && !prints {
+        return code;
+    }
+    let mut report = report();
+    match events.map_or(Ok(()), |events| events.ended(&mut report)) {
+        Err(error) if instead => lost(&error, Stream::Stdout),
+        Err(error) => lost_at(&error, "the events"),
+        Ok(()) if prints => json::print(&report, code),
+        Ok(()) => code,
     }
 }
 
@@ -535,7 +536,7 @@ fn denied(outcome: Outcome, format: &Format, events: Option<&Events>, can_grant:
     output::scan::deny(&console, &outcome.scan);
     console.say(&output::scan::denial(&outcome.scan));
     console.hint(&output::scan::denial_hint(&outcome.scan, can_grant));
-    Ok(tell_json(|| RunReport::of(outcome.clone(), can_grant), *format, events, ExitCode::Denied))
+    Ok(tell_json(|| RunReport::of(outcome, can_grant), *format, events, ExitCode::Denied))
 }
 
 /// Whether the script comes by standard input, by whatever name.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capibara::{Canceler, Event, EventSink, Job, Language, Limits, OutputSink, Scan, Stream};
+use capibara::{Canceler, Event, EventSink, Job, Language, Limits, OutputSink, Stream};
 use serde::Serialize;
 
 use super::json::{self, RunReport, RunScan, RuntimeReport, SCHEMA, UsageReport};
@@ -121,8 +121,8 @@ struct ToolAnswerBody {
 }
 
 #[derive(Serialize)]
-struct EndedBody {
-    outcome: RunReport,
+struct EndedBody<'a> {
+    outcome: &'a RunReport,
 }
 
 /// Whether that place is standard output.
@@ -181,9 +181,12 @@ impl Events {
     }
 
     /// The last event: how it ended. Where nobody read on before, it is tried once more, for a moment.
-    pub(crate) fn ended(&self, outcome: RunReport) -> io::Result<()> {
+    pub(crate) fn ended(&self, report: &mut RunReport) -> io::Result<()> {
+        report.without_output(|outcome| self.last_line(EndedBody { outcome }))
+    }
+
+    fn last_line(&self, body: EndedBody<'_>) -> io::Result<()> {
         let mut writer = self.lock();
-        let body = EndedBody { outcome: outcome.without_output() };
         // After something was not taken, what came of the run is known without it.
         let short = match writer.state {
             State::Open => return writer.line("ended", body, &Patience::endless()),
@@ -256,7 +259,7 @@ impl EventSink for Events {
                 let live = job.as_ref().is_some_and(|job| job.live);
                 let body = StartedBody {
                     job,
-                    scan: made(&scan),
+                    scan: RunScan::of(&scan),
                     runtime: runtime.into(),
                     epoch: epoch.to_string(),
                     seed: (!live).then(|| seed.to_string()),
@@ -283,10 +286,6 @@ impl EventSink for Events {
             canceler.cancel();
         }
     }
-}
-
-fn made(scan: &Arc<Scan>) -> Option<RunScan> {
-    scan.was_made().then(|| RunScan(scan.clone()))
 }
 
 /// Sends output, and what happens, to two places.

@@ -73,7 +73,14 @@ struct LimitReport {
 
 /// Verdict and findings of the scan before a run.
 #[derive(Debug)]
-pub(crate) struct RunScan(pub(crate) Arc<Scan>);
+pub(crate) struct RunScan(Arc<Scan>);
+
+impl RunScan {
+    /// `None` of a script that was not scanned.
+    pub(crate) fn of(scan: &Arc<Scan>) -> Option<Self> {
+        scan.was_made().then(|| Self(scan.clone()))
+    }
+}
 
 impl Serialize for RunScan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -236,7 +243,7 @@ impl RunReport {
             job_sha256: Some(outcome.job_sha256.to_string()),
             epoch: Some(outcome.epoch.to_string()),
             seed: (!outcome.live).then(|| outcome.seed.to_string()),
-            scan: outcome.scan.was_made().then(|| RunScan(outcome.scan.clone())),
+            scan: RunScan::of(&outcome.scan),
             determined: Some(outcome.determined),
             runtime: outcome.runtime.map(Into::into),
             ..Self::empty("completed", outcome.live)
@@ -282,9 +289,13 @@ impl RunReport {
         self
     }
 
-    /// The same without what the script printed, for whoever was told that before.
-    pub(crate) fn without_output(self) -> Self {
-        Self { stdout: None, stdout_base64: None, stderr: None, stderr_base64: None, ..self }
+    /// Shows it without what the script printed, for whoever was told that before.
+    pub(crate) fn without_output<T>(&mut self, show: impl FnOnce(&Self) -> T) -> T {
+        let Self { stdout, stdout_base64, stderr, stderr_base64, .. } = self;
+        let printed = [stdout.take(), stdout_base64.take(), stderr.take(), stderr_base64.take()];
+        let shown = show(self);
+        [self.stdout, self.stdout_base64, self.stderr, self.stderr_base64] = printed;
+        shown
     }
 
     /// The report of a run that did not take place.
