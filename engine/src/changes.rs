@@ -7,13 +7,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
-use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, FileType, Metadata, MetadataExt as _, OpenOptions};
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, Metadata, MetadataExt as _, OpenOptions};
 use sha2::{Digest as _, Sha256};
 
 use crate::artifacts::FileBytes;
 use crate::outcome::Digest;
 use crate::placing::{Placing, Refusal, RefusalReason};
-use crate::world::{Base, Difference, Found, HostKind, OverlayTarget, Stamp, World};
+use crate::world::{Base, Difference, Found, HostKind, Made, OverlayTarget, Stamp, World};
 
 /// How something differs from what the host had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -221,9 +221,13 @@ impl Changes {
         let mut made = Vec::new();
         let done = self.make(&mut made);
         for (change, origin) in made.into_iter().filter_map(|at| Some((self.list.get(at)?, self.origins.get(at)?))) {
-            let there = change.kind != ChangeKind::Deleted;
-            let sha256 = change.sha256.map(|sha256| sha256.0);
-            world.applied(&origin.target, &origin.path, there, sha256, change.target.as_deref());
+            world.applied(&Made {
+                target: &origin.target,
+                path: &origin.path,
+                there: change.kind != ChangeKind::Deleted,
+                sha256: change.sha256.map(|sha256| sha256.0),
+                link: change.target.as_deref(),
+            });
         }
         done
     }
@@ -322,7 +326,7 @@ fn still(
         meta => meta?,
     };
     let id = (meta.dev(), meta.ino());
-    let kind = kind_of(meta.file_type());
+    let kind = HostKind::of(meta.file_type());
     let mut stamp = Stamp::of(&meta);
     if ours.contains(&id) {
         stamp.changed = base.stamp.changed;
@@ -350,18 +354,6 @@ fn still(
         }
     }
     Ok(meta)
-}
-
-fn kind_of(kind: FileType) -> HostKind {
-    if kind.is_dir() {
-        HostKind::Directory
-    } else if kind.is_file() {
-        HostKind::File
-    } else if kind.is_symlink() {
-        HostKind::Link
-    } else {
-        HostKind::Other
-    }
 }
 
 /// SHA-256 of a file of that size. One byte more is read, so that one that grows is another.

@@ -361,7 +361,7 @@ impl Drop for Undo {
                 }
                 // One that cannot be put back is unmapped: the session finds none, and ends.
                 (Some(mut slot), Some(saved)) => {
-                    *place = slot.roll_back(saved, space.page_map()).is_ok().then_some(slot);
+                    *place = slot.roll_back(saved, PagemapScan::get()).is_ok().then_some(slot);
                 }
                 (None, _) => {}
             }
@@ -422,7 +422,7 @@ impl KeptMemory {
     pub(crate) fn begin(&self) -> Result<Undo, SpaceError> {
         let place = lock(&self.slot);
         let saved = match &*place {
-            Some(slot) => Some(slot.save(self.space.buffer(), self.space.page_map())?),
+            Some(slot) => Some(slot.save(self.space.buffer(), PagemapScan::get())?),
             None => None,
         };
         drop(place);
@@ -503,10 +503,6 @@ impl Space {
     /// Memory for a session, which has nothing in it yet.
     pub(crate) fn kept_memory(self: &Arc<Self>) -> KeptMemory {
         KeptMemory { slot: Arc::default(), space: self.clone() }
-    }
-
-    fn page_map(&self) -> Option<&'static PagemapScan> {
-        PagemapScan::get()
     }
 
     fn buffer(&self) -> Vec<u8> {

@@ -136,7 +136,7 @@ pub(crate) enum HostKind {
 }
 
 impl HostKind {
-    pub(super) fn of(kind: cap_std::fs::FileType) -> Self {
+    pub(crate) fn of(kind: cap_std::fs::FileType) -> Self {
         if kind.is_dir() {
             Self::Directory
         } else if kind.is_file() {

@@ -44,7 +44,7 @@ pub(crate) use abi::Errno;
 pub(crate) use clock::ClockConfig;
 pub(crate) use content::Chunks;
 pub(crate) use host::{HostGrant, HostKind, HostRoot, holds_files, leads_up};
-pub(crate) use overlay::{Base, Difference, Found, OverlayTarget, Stamp};
+pub(crate) use overlay::{Base, Difference, Found, Made, OverlayTarget, Stamp};
 pub(crate) use quota::{Quotas, Refused};
 pub(crate) use random::RandomConfig;
 pub(crate) use startup::WorldError;
@@ -358,15 +358,8 @@ impl World {
     }
 
     /// A change below an overlay was made on the host: see [`Tree::applied`].
-    pub(crate) fn applied(
-        &mut self,
-        target: &Arc<OverlayTarget>,
-        path: &str,
-        there: bool,
-        sha256: Option<[u8; 32]>,
-        link: Option<&str>,
-    ) {
-        self.tree.applied(target, path, there, sha256, link);
+    pub(crate) fn applied(&mut self, made: &Made<'_>) {
+        self.tree.applied(made);
     }
 
     /// The same World again: what one does is not seen in the other, but for files of the host that they may write.

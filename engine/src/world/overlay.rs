@@ -67,6 +67,13 @@ pub(crate) struct Base {
     pub(crate) target: Option<Arc<str>>,
 }
 
+impl HostFound {
+    /// What was found, as a base; of a link with its target.
+    fn base(&self, target: Option<Arc<str>>) -> Base {
+        Base { kind: self.kind, stamp: self.stamp, sha256: None, target }
+    }
+}
+
 /// Where the changes of an overlay are made.
 #[derive(Debug)]
 pub(crate) struct OverlayTarget {
@@ -178,6 +185,24 @@ impl Lower {
     }
 }
 
+/// A change below an overlay that was made on the host.
+pub(crate) struct Made<'a> {
+    pub(crate) target: &'a Arc<OverlayTarget>,
+    /// Names below the target's directory, joined by slashes.
+    pub(crate) path: &'a str,
+    /// Whether anything is there now.
+    pub(crate) there: bool,
+    /// Digest of the bytes that were written.
+    pub(crate) sha256: Option<[u8; 32]>,
+    /// Where a link that was made leads.
+    pub(crate) link: Option<&'a str>,
+}
+
+/// What a base takes of the memory quota.
+fn base_bytes(at: &HostPath) -> u64 {
+    BASE_BYTES.saturating_add(u64::try_from(at.names().len()).unwrap_or(u64::MAX))
+}
+
 /// How something below an overlay differs from what the host had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Difference {
@@ -235,7 +260,7 @@ impl Tree {
         };
         let letters = target.as_ref().map_or(0, |target| u64::try_from(target.len()).unwrap_or(u64::MAX));
         let held = NODE_BYTES.saturating_add(name_bytes(name)).saturating_add(letters);
-        self.add_base(at, &found, target)?;
+        self.add_base(at, found.base(target))?;
         let number = self.hosts.take_inode(&found, &mut self.ledger)?;
         self.ledger.hold(held).map_err(|_| Errno::Nomem)?;
         let node = self.insert(kind, true, held, found.times.modified);
@@ -247,10 +272,9 @@ impl Tree {
         Ok(Some(node))
     }
 
-    fn add_base(&mut self, at: HostPath, found: &HostFound, target: Option<Arc<str>>) -> Result<(), Errno> {
-        let letters = u64::try_from(at.names().len()).unwrap_or(u64::MAX);
-        self.ledger.hold(BASE_BYTES.saturating_add(letters)).map_err(|_| Errno::Nomem)?;
-        self.hosts.bases.insert(at, Base { kind: found.kind, stamp: found.stamp, sha256: None, target });
+    fn add_base(&mut self, at: HostPath, base: Base) -> Result<(), Errno> {
+        self.ledger.hold(base_bytes(&at)).map_err(|_| Errno::Nomem)?;
+        self.hosts.bases.insert(at, base);
         Ok(())
     }
 
@@ -258,7 +282,7 @@ impl Tree {
     pub(super) fn take_in_file(&mut self, node: NodeId, grant: usize) -> Result<(), Errno> {
         let at = HostPath::root(grant);
         let found = self.hosts.look(&at, &mut self.ledger)?.ok_or(Errno::Noent)?;
-        self.add_base(at.clone(), &found, None)?;
+        self.add_base(at.clone(), found.base(None))?;
         _ = self.hosts.take_inode(&found, &mut self.ledger)?;
         let file = self.node_mut(node)?;
         file.kind = Kind::File(Content::Lower(Box::new(Lower::new(at, found.size))));
@@ -440,30 +464,21 @@ impl Tree {
 
     /// A change was made on the host, so what the host has there now becomes the base, or there is none if it was deleted. The
     /// digest is of what was written: if somebody else changed it since, it is not what it was.
-    pub(crate) fn applied(
-        &mut self,
-        target: &Arc<OverlayTarget>,
-        path: &str,
-        there: bool,
-        sha256: Option<[u8; 32]>,
-        link: Option<&str>,
-    ) {
+    pub(crate) fn applied(&mut self, made: &Made<'_>) {
+        let Made { target, path, there, sha256, link } = *made;
         let is_it = |grant: &usize| self.hosts.overlay(*grant).is_some_and(|other| Arc::ptr_eq(other, target));
         let Some(grant) = self.hosts.overlays().find(is_it) else { return };
         let names = if target.file.is_some() { "" } else { path };
         let mut below = names.split('/').filter(|name| !name.is_empty());
         let Ok(at) = below.try_fold(HostPath::root(grant), |at, name| at.join(name)) else { return };
-        let held = BASE_BYTES.saturating_add(u64::try_from(at.names().len()).unwrap_or(u64::MAX));
         if self.hosts.bases.remove(&at).is_some() {
-            self.ledger.release(held);
+            self.ledger.release(base_bytes(&at));
         }
-        let Ok(meta) = target.dir.symlink_metadata(path) else { return };
-        if !there || self.ledger.hold(held).is_err() {
-            return;
+        if let (true, Ok(meta)) = (there, target.dir.symlink_metadata(path)) {
+            let kind = HostKind::of(meta.file_type());
+            // Without room for it, it is one that the script has added.
+            let _ = self.add_base(at, Base { kind, stamp: Stamp::of(&meta), sha256, target: link.map(Into::into) });
         }
-        let kind = HostKind::of(meta.file_type());
-        let base = Base { kind, stamp: Stamp::of(&meta), sha256, target: link.map(Into::into) };
-        self.hosts.bases.insert(at, base);
     }
 
     /// The node at a path below another, by names alone.
