@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use wasmtime::{Caller, Extern, Linker};
@@ -181,7 +181,7 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
     caller.data().tell_usage();
     caller.data().tell_waiting(Waiting::Moment);
     let mut waited = false;
-    let mut look = |cx: &mut Context<'_>| {
+    let answered = poll_fn(|cx| {
         let mut calls = calls::lock(&calls);
         // The watch tells it first, and polls again.
         if calls.is_untold() {
@@ -193,20 +193,15 @@ async fn wait(mut caller: Caller<'_, State>, milliseconds: i32) -> wasmtime::Res
         if !calls.any_waits() {
             return Poll::Ready(NONE_CAN_COME);
         }
-        match until {
-            Some(until) if Instant::now() >= until && !calls.is_fresh() => Poll::Ready(0),
-            // Without an alarm it would wait for an answer, which comes or is late.
-            Some(until) => {
-                let _ = alarm.set(until, cx.waker());
-                Poll::Pending
+        if let Some(until) = until {
+            if Instant::now() >= until && !calls.is_fresh() {
+                return Poll::Ready(0);
             }
-            None => Poll::Pending,
+            // Without an alarm it would wait for an answer, which comes or is late.
+            let _ = alarm.set(until, cx.waker());
         }
-    };
-    let answered = poll_fn(|cx| {
-        let looked = look(cx);
-        waited |= looked.is_pending();
-        looked
+        waited = true;
+        Poll::Pending
     })
     .await;
     caller.data().tell_waiting(Waiting::Nothing);
@@ -331,7 +326,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-    use std::task::Waker;
+    use std::task::{Context, Waker};
 
     use wasmtime::{Engine, Module, Store, TypedFunc};
 

@@ -11,7 +11,7 @@ use capibara_policies::Limits;
 use super::calls::Calls;
 use super::guest::{Guest, Start};
 use super::wasm::{Bounds, Drawn, Named, Work, begin, check, execute, quotas};
-use super::watch::Unhurried;
+use super::watch::unhurried;
 use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
 use crate::changes::{Applied, Changes};
@@ -161,7 +161,7 @@ impl Turns {
         }
         let mut world = self.world.fork();
         world.begin_turn(TurnConfig {
-            sink: sink.map(|sink| -> Box<dyn OutputSink> { Box::new(Unhurried(sink)) }),
+            sink: sink.map(unhurried),
             capture,
             output: limits.output,
             deadline: bounds.deadline,

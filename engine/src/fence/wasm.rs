@@ -15,7 +15,7 @@ use super::compiled::{Compiled, compiled};
 use super::guest::{CallError, Guest, Interpreter, Start};
 use super::state::{State, StopError};
 use super::stdin::HostStdin;
-use super::watch::{Ended, Unhurried, Watch};
+use super::watch::{Ended, Watch, unhurried};
 use crate::artifact::{Metering, STACK_BYTES};
 use crate::artifacts::Artifact;
 use crate::cancel::Canceler;
@@ -30,7 +30,6 @@ use crate::os;
 use crate::outcome::{CancelReason, Captured, Digest, LimitHit, Outcome, Status, Trap, Usage, Value};
 use crate::program;
 use crate::scan::Scan;
-use crate::stream::OutputSink;
 use crate::timer::{Ticking, Timer};
 use crate::tools::{ToolUse, Tools};
 use crate::world::{
@@ -159,7 +158,7 @@ pub(crate) async fn run(
         clock: if live { ClockConfig::Live } else { ClockConfig::Virtual { epoch_nanos: epoch.as_nanos() } },
         random: if live { RandomConfig::System } else { RandomConfig::Seeded(seed) },
         stdin,
-        sink: sink.map(|sink| -> Box<dyn OutputSink> { Box::new(Unhurried(sink)) }),
+        sink: sink.map(unhurried),
         capture,
         quotas: quotas(&limits),
         deadline: bounds.deadline,

@@ -279,7 +279,12 @@ pub(crate) fn block_on<F: Future>(processors: &Arc<Processors>, future: F) -> F:
 }
 
 /// A sink that may block, and keeps no processor meanwhile.
-pub(super) struct Unhurried(pub(super) Box<dyn OutputSink>);
+struct Unhurried(Box<dyn OutputSink>);
+
+/// The same sink, which may block then.
+pub(super) fn unhurried(sink: Box<dyn OutputSink>) -> Box<dyn OutputSink> {
+    Box::new(Unhurried(sink))
+}
 
 impl OutputSink for Unhurried {
     fn write(&mut self, stream: Stream, bytes: &[u8], deadline: Instant) -> io::Result<()> {
