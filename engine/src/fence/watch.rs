@@ -181,7 +181,8 @@ impl Wake for Unpark {
 pub(crate) struct Processors(Mutex<Shared>);
 
 struct Shared {
-    free: usize,
+    /// `None` before anybody asked: looking for them takes longer than many a run.
+    free: Option<usize>,
     queue: VecDeque<Arc<Waiting>>,
 }
 
@@ -193,8 +194,7 @@ struct Waiting {
 
 impl Processors {
     pub(crate) fn new() -> Self {
-        let free = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self(Mutex::new(Shared { free, queue: VecDeque::new() }))
+        Self(Mutex::new(Shared { free: None, queue: VecDeque::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -205,8 +205,11 @@ impl Processors {
     fn take(&self, unpark: &Unpark, seen: u64) -> bool {
         let waiting = {
             let mut shared = self.lock();
-            if shared.free > 0 && shared.queue.is_empty() {
-                shared.free -= 1;
+            let none_waits = shared.queue.is_empty();
+            let free =
+                shared.free.get_or_insert_with(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+            if *free > 0 && none_waits {
+                *free -= 1;
                 return true;
             }
             let waiting = Arc::new(Waiting { thread: unpark.thread.clone(), granted: AtomicBool::new(false) });
@@ -230,7 +233,7 @@ impl Processors {
                 waiting.granted.store(true, Ordering::SeqCst);
                 waiting.thread.unpark();
             }
-            None => shared.free += 1,
+            None => shared.free = shared.free.map(|free| free + 1),
         }
     }
 }
