@@ -132,6 +132,15 @@ impl Sandbox {
     }
 }
 
+/// What code printed that must have succeeded.
+#[must_use]
+#[track_caller]
+pub fn printed(code: &str, outcome: &capibara::Outcome) -> String {
+    let (stdout, stderr) = (outcome.stdout.text(), outcome.stderr.text());
+    assert!(outcome.success(), "{code}: {:?}\n{stdout}{stderr}", outcome.status);
+    stdout.into_owned()
+}
+
 /// Takes an output as text.
 #[must_use]
 pub fn finish(output: Output) -> Ran {

@@ -16,9 +16,7 @@ fn pinned() -> SessionConfig {
 }
 
 fn said(session: &mut Session, code: &str) -> String {
-    let outcome = session.run_blocking(code).unwrap();
-    assert!(outcome.success(), "{code}: {:?} {}", outcome.status, outcome.stderr.text());
-    outcome.stdout.text().into_owned()
+    capibara_tests::printed(code, &session.run_blocking(code).unwrap())
 }
 
 #[test]

@@ -86,9 +86,7 @@ fn run(code: &str, tools: impl IntoIterator<Item = Tool>) -> Outcome {
 }
 
 fn said(code: &str, tools: impl IntoIterator<Item = Tool>) -> String {
-    let outcome = run(code, tools);
-    assert!(outcome.success(), "{code}: {:?}\n{}{}", outcome.status, outcome.stdout.text(), outcome.stderr.text());
-    outcome.stdout.text().into_owned()
+    capibara_tests::printed(code, &run(code, tools))
 }
 
 #[test]
