@@ -79,3 +79,14 @@ pub use scan::Scan;
 pub use session::{Session, SessionConfig, Totals, Turn};
 pub use stream::{OutputSink, Stdin, Stream};
 pub use tools::{Tool, ToolError, ToolUse};
+
+/// The programs in documents, which are compiled with those of this library.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/sessions.md")]
+    struct Sessions;
+    #[doc = include_str!("../../docs/tools.md")]
+    struct Tools;
+}

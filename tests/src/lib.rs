@@ -132,6 +132,14 @@ impl Sandbox {
     }
 }
 
+/// The programs in Python that a document shows.
+#[must_use]
+pub fn shown_programs(document: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join(document)).expect("a document");
+    let blocks = text.split("\n```python\n").skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap_or(block).to_owned()).collect()
+}
+
 /// What code printed that must have succeeded.
 #[must_use]
 #[track_caller]

@@ -20,6 +20,19 @@ fn said(session: &mut Session, code: &str) -> String {
 }
 
 #[test]
+fn the_document_shows_what_works() {
+    let programs = capibara_tests::shown_programs("docs/sessions.md");
+    assert_eq!(programs.len(), 1);
+    let mut session = engine().session(pinned()).unwrap();
+    assert_eq!(said(&mut session, &programs[0]), "");
+    let artifacts = session.artifacts();
+    assert_eq!(
+        artifacts.iter().map(|it| (&*it.path, it.mime)).collect::<Vec<_>>(),
+        [("display-1.svg", "image/svg+xml")]
+    );
+}
+
+#[test]
 fn what_a_turn_leaves_the_next_one_finds() {
     let mut session = engine().session(pinned()).unwrap();
     assert_eq!(session.memory_bytes(), 0);

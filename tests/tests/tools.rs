@@ -90,6 +90,20 @@ fn said(code: &str, tools: impl IntoIterator<Item = Tool>) -> String {
 }
 
 #[test]
+fn the_document_shows_what_works() {
+    let programs = capibara_tests::shown_programs("docs/tools.md");
+    assert_eq!(programs.len(), 1);
+    let price = Tool::dynamic("price", "", None, |article| async move {
+        let name = article["name"].as_str().unwrap_or_default().to_owned();
+        if name == "nut" { Err(ToolError::public("no article nut")) } else { Ok(0.5.into()) }
+    });
+    let code = format!("{}\nprint(price, prices)", programs[0]);
+    let outcome = run(&code, [price]);
+    assert_eq!(capibara_tests::printed(&code, &outcome), "no article nut price failed\n0.5 [0.5, 0.5]\n");
+    assert_eq!(outcome.stderr.text(), "");
+}
+
+#[test]
 fn a_tool_is_a_function() {
     let outcome = run("from capibara import tools\nprint(tools.add(a=2, b=3), tools.add(a=1))", [add()]);
     assert_eq!(outcome.stdout.text(), "5 1\n", "{}", outcome.stderr.text());
