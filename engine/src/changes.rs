@@ -100,7 +100,7 @@ pub struct Change {
 }
 
 /// What a change needs to be made on the host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Origin {
     target: Arc<OverlayTarget>,
     path: String,
@@ -174,6 +174,20 @@ impl Changes {
             });
             origins.push(Origin { target, path, base });
         }
+        Self { list, origins: Arc::new(origins) }
+    }
+
+    /// Those for which `keep` is true, with what it takes to apply them.
+    ///
+    /// ```
+    /// use capibara::Changes;
+    /// let changes = Changes::default().only(|change| change.path.starts_with("/src/"));
+    /// assert!(changes.is_empty());
+    /// ```
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Change) -> bool) -> Self {
+        let both = self.list.iter().zip(self.origins.iter()).filter(|(change, _)| keep(change));
+        let (list, origins): (Vec<_>, Vec<_>) = both.map(|(change, origin)| (change.clone(), origin.clone())).unzip();
         Self { list, origins: Arc::new(origins) }
     }
 

@@ -132,6 +132,32 @@ pub enum NeedKind {
     Stdin,
 }
 
+impl NeedKind {
+    /// The name in JSON: `read`, `write`, `net`, `env`, `package`, `module`, `stdin`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "read",
+            Self::Write(_) => "write",
+            Self::Net(_) => "net",
+            Self::Env(_) => "env",
+            Self::Package(_) => "package",
+            Self::Module(_) => "module",
+            Self::Stdin => "stdin",
+        }
+    }
+
+    /// What of that kind: a path, a host, a name. `None` if it is only known at run time.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Read(subject) | Self::Write(subject) | Self::Net(subject) | Self::Env(subject) => subject.as_deref(),
+            Self::Package(subject) | Self::Module(subject) => Some(subject),
+            Self::Stdin => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

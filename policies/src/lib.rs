@@ -34,8 +34,8 @@ pub use finding::{Finding, Need, NeedKind, Severity, Span, Verdict};
 pub use limits::{LimitKind, Limits, LimitsChange};
 pub use policy::{
     Allow, Audit, CEILING, Ceiling, DEFAULT_POLICY, Effects, Expired, FileGrant, FlatEntry, Grants, ListedPolicy,
-    Overridable, PRESETS, Policy, PolicyError, PolicyFolders, Problem, ProblemKind, RuleSetting, RuleSeverity,
-    ScanLimits, ScanMode, Setting, flat_document, nearest,
+    Overridable, PRESETS, Pairs, Policy, PolicyError, PolicyFolders, Problem, ProblemKind, RuleSetting, RuleSeverity,
+    ScanLimits, ScanMode, Setting, flat_document, nearest, read_document,
 };
 pub use report_json::{
     FindingJson, PolicyIdentity, ScanJson, ScanReport, ScannedFile, SeverityCounts, Summary, UnreadFile,

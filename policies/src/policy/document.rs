@@ -124,7 +124,7 @@ units! {
 
 /// What stands below a mapping whose keys are the user's, in the order of the document, with the places of the keys.
 #[derive(Debug)]
-pub(crate) struct Pairs<T>(pub(crate) Vec<(Spanned<String>, T)>);
+pub struct Pairs<T>(pub Vec<(Spanned<String>, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -238,8 +238,12 @@ impl<T> From<&Spanned<T>> for Place {
     }
 }
 
-/// Reads a document that is called `file` in what is said about it.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Problem> {
+/// Reads a YAML document that is called `file` in what is said about it, within bounds on its size, depth and aliases. `T` refuses
+/// the keys it does not know; a misspelled one is told with the nearest there is.
+///
+/// # Errors
+/// What is wrong first, with its place.
+pub fn read<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, Problem> {
     let problem = |kind, place: Place, message: String, hint: Option<String>| Problem {
         kind,
         file: file.into(),

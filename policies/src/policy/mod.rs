@@ -18,6 +18,7 @@ use crate::units::{format_count, format_duration, format_size};
 use crate::{LARGEST_SOURCE, Limits, LimitsChange};
 
 pub(crate) use document::{LARGEST_DOCUMENT, short};
+pub use document::{Pairs, read as read_document};
 pub use error::{PolicyError, Problem, ProblemKind, nearest};
 pub use flat::{FlatEntry, flat_document};
 pub use resolve::{CEILING, Ceiling, ListedPolicy, PolicyFolders};
