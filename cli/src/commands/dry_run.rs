@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use capibara::{Access, Grant, Job, Limits, NeedKind, Scan, Verdict};
+use capibara::{Access, Grant, Job, Limits, Scan, Verdict};
 use capibara_policies::{FindingJson, format_count, format_duration, format_size};
 use serde::Serialize;
 
@@ -124,15 +124,7 @@ fn grant(grant: &Grant) -> GrantPart {
 }
 
 fn need(need: &capibara::Need) -> NeedPart<'_> {
-    let (kind, name) = match &need.kind {
-        NeedKind::Read(name) => ("read", name.as_deref()),
-        NeedKind::Write(name) => ("write", name.as_deref()),
-        NeedKind::Net(name) => ("net", name.as_deref()),
-        NeedKind::Env(name) => ("env", name.as_deref()),
-        NeedKind::Package(name) => ("package", Some(name.as_str())),
-        NeedKind::Module(name) => ("module", Some(name.as_str())),
-        NeedKind::Stdin => ("stdin", None),
-    };
+    let (kind, name) = (need.kind.name(), need.kind.subject());
     NeedPart { need: kind, name, path: &need.path, line: need.span.line }
 }
 
