@@ -1,0 +1,29 @@
+//! From a sentence to a checked script.
+//!
+//! A language model writes a script, which is scanned, run in the sandbox and checked; what really happened is fed back. A
+//! model is reached by a [`Provider`]: an HTTP API of one of five wire kinds, described by a [`Profile`](profile::Profile), which is data.
+//! Only a complete answer is ever used, and nothing that a model says widens what its user granted.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+pub mod budget;
+pub mod cassette;
+pub mod chain;
+mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod http;
+pub mod key;
+pub mod price;
+pub mod profile;
+mod provider;
+mod rate;
+mod retry;
+pub mod wire;
+
+pub use answer::{Answer, Attempt, AttemptEnd, End, Message, Request, Role, Usage};
+pub use error::{ErrorKind, Phase, ProviderError};
+pub use http::{HttpError, HttpProvider};
+pub use provider::{Event, Provider, Sink};
