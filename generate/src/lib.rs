@@ -11,11 +11,13 @@ pub mod budget;
 pub mod cassette;
 pub mod chain;
 mod error;
+pub mod extract;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
 pub mod key;
+pub mod parse;
 pub mod price;
 pub mod profile;
 mod provider;
