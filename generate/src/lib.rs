@@ -7,11 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod asks;
 pub mod budget;
 pub mod cassette;
 pub mod chain;
+pub mod checks;
 mod error;
 pub mod extract;
+pub mod facts;
+pub mod feedback;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -20,9 +24,12 @@ pub mod key;
 pub mod parse;
 pub mod price;
 pub mod profile;
+pub mod prompt;
 mod provider;
 mod rate;
 mod retry;
+mod section;
+pub mod template;
 pub mod wire;
 
 pub use answer::{Answer, Attempt, AttemptEnd, End, Message, Request, Role, Usage};
