@@ -16,6 +16,7 @@ mod error;
 pub mod extract;
 pub mod facts;
 pub mod feedback;
+pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -27,8 +28,10 @@ pub mod profile;
 pub mod prompt;
 mod provider;
 mod rate;
+pub mod record;
 mod retry;
 mod section;
+pub mod store;
 pub mod template;
 pub mod wire;
 
