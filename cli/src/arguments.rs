@@ -11,9 +11,11 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::ask::{AskArguments, GenerateArguments};
 use crate::commands::audit::AuditCommand;
 use crate::commands::config::ConfigCommand;
 use crate::commands::init::InitArguments;
+use crate::commands::model::ModelCommand;
 use crate::commands::policy::PolicyCommand;
 use crate::commands::repl::ReplArguments;
 use crate::commands::run::RunArguments;
@@ -47,6 +49,13 @@ pub(crate) enum Command {
     // As above.
     Repl(Box<ReplArguments>),
     // As above.
+    Ask(Box<AskArguments>),
+    // As above.
+    Generate(Box<GenerateArguments>),
+    /// List, check and add language models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    // As above.
     Scan(Box<ScanArguments>),
     /// List, show and check policies
     #[command(subcommand)]
@@ -68,9 +77,16 @@ impl Command {
     /// Whether it depends on what is set for all commands. Those that help to set it work with a broken file, too.
     pub(crate) fn reads_settings(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Repl(_) | Self::Scan(_) | Self::Policy(_) | Self::Runtime(_) | Self::Audit(_) => true,
+            Self::Run(_)
+            | Self::Repl(_)
+            | Self::Ask(_)
+            | Self::Generate(_)
+            | Self::Scan(_)
+            | Self::Policy(_)
+            | Self::Runtime(_)
+            | Self::Audit(_) => true,
             Self::Config(command) => command.reads_settings(),
-            Self::Init(_) => false,
+            Self::Init(_) | Self::Model(_) => false,
         }
     }
 }
@@ -463,11 +479,14 @@ mod tests {
         assert_eq!(run.given.fuel, Some(20_000_000));
         assert_eq!(run.given.timeout, Some(std::time::Duration::from_secs(90)));
         assert_eq!((run.given.memory, run.given.max_output), (Some(64 << 20), Some(1 << 10)));
-        assert_eq!((run.given.max_disk, run.how.raw), (Some(3_000_000), true));
+        assert_eq!((run.given.max_disk, run.how.shown.raw), (Some(3_000_000), true));
         assert_eq!(run.given.epoch.map(|e| e.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
         assert_eq!(run.given.seed, Some(u128::MAX));
         assert_eq!(run.given.env, [("A".into(), "b=c".into()), ("EMPTY".into(), String::new())]);
-        assert_eq!((run.how.format, run.how.stats, run.how.language.as_deref()), (Format::Json, true, Some("python")));
+        assert_eq!(
+            (run.how.shown.format, run.how.shown.stats, run.how.language.as_deref()),
+            (Format::Json, true, Some("python"))
+        );
         assert_eq!(self::run(&["run", "x.py"]).unwrap().given.policy, None);
     }
 
@@ -493,12 +512,15 @@ mod tests {
         let format = Some(crate::settings::Set { value: Format::Json, origin });
         let settings = Settings { raw: set.clone(), stats: set, format, ..Settings::default() };
         let run = |line: &[&str]| match read(&words(line), &settings) {
-            Ok(Command::Run(run)) => (run.how.raw, run.how.stats, run.how.format),
+            Ok(Command::Run(run)) => (run.how.shown.raw, run.how.shown.stats, run.how.shown.format),
             other => panic!("{line:?}: {other:?}"),
         };
         assert_eq!(run(&["run", "x.py"]), (true, true, Format::Json));
         assert_eq!(run(&["run", "--raw=false", "--stats=0", "--format", "text", "x.py"]), (false, false, Format::Text));
-        assert_eq!(self::run(&["run", "x.py"]).map(|run| (run.how.raw, run.how.stats)).unwrap(), (false, false));
+        assert_eq!(
+            self::run(&["run", "x.py"]).map(|run| (run.how.shown.raw, run.how.shown.stats)).unwrap(),
+            (false, false)
+        );
         assert!(matches!(
             read(&words(&["audit", "list"]), &settings),
             Ok(Command::Audit(audit)) if audit.format() == Format::Json

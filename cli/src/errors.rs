@@ -1,8 +1,17 @@
 //! Why a command could not do its work.
 
 use std::error::Error;
+use std::fmt;
 
 use capibara::{EngineError, ModulesError, PolicyError};
+use capibara_generate::cassette::CassetteError;
+use capibara_generate::checks::CheckError;
+use capibara_generate::facts::FactsError;
+use capibara_generate::profile::ProfileError;
+use capibara_generate::prompt::PromptError;
+use capibara_generate::store::StoreError;
+use capibara_generate::template::UnknownTemplate;
+use capibara_generate::{ErrorKind, HttpError, ProviderError};
 use capibara_policies::ProblemKind;
 
 use crate::exit_code::ExitCode;
@@ -89,6 +98,14 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.full_message())
+    }
+}
+
+impl Error for Failure {}
+
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let exit = if error.is_unavailable() { ExitCode::Unavailable } else { ExitCode::Failed };
@@ -161,6 +178,93 @@ impl From<PolicyError> for Failure {
             _ => ("policy", None),
         };
         Self { hint, ..Self::new(code, error.to_string()) }
+    }
+}
+
+/// A failure with the error's own message and hint.
+fn told(code: &'static str, error: &(dyn Error + 'static), hint: Option<String>) -> Failure {
+    Failure { hint, ..Failure::new(code, error.to_string()) }.with_cause_of(error)
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        let code = match error.kind {
+            ErrorKind::Auth => "model-auth",
+            ErrorKind::NoModel => "model-unknown",
+            ErrorKind::BadRequest => "model-bad-request",
+            ErrorKind::TooLarge => "model-too-large",
+            ErrorKind::Rate { .. } => "model-rate",
+            ErrorKind::Quota => "model-quota",
+            ErrorKind::Overloaded { .. } => "model-overloaded",
+            ErrorKind::Server { .. } => "model-server",
+            ErrorKind::Connect => "model-connect",
+            ErrorKind::Timeout { .. } => "model-timeout",
+            ErrorKind::Cut { .. } => "model-cut",
+            ErrorKind::Protocol => "model-protocol",
+            ErrorKind::Truncated => "model-truncated",
+            ErrorKind::Canceled => "canceled",
+            ErrorKind::Budget => "budget",
+            // `ErrorKind` may grow; what it says then is in its message.
+            _ => "model-unavailable",
+        };
+        let hint = error.hint.clone();
+        Self { hint, ..Self::new(code, format!("the model did not answer: {error}")) }
+    }
+}
+
+impl From<ProfileError> for Failure {
+    fn from(error: ProfileError) -> Self {
+        let hint = error.hint();
+        told("models", &error, hint)
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        let hint = error.hint();
+        told("models", &error, Some(hint))
+    }
+}
+
+impl From<CassetteError> for Failure {
+    fn from(error: CassetteError) -> Self {
+        let hint = error.hint().to_owned();
+        told("cassette", &error, Some(hint))
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        let hint = error.hint().to_owned();
+        told("check", &error, Some(hint))
+    }
+}
+
+impl From<PromptError> for Failure {
+    fn from(error: PromptError) -> Self {
+        let hint = error.hint().to_owned();
+        told("prompt", &error, Some(hint))
+    }
+}
+
+impl From<UnknownTemplate> for Failure {
+    fn from(error: UnknownTemplate) -> Self {
+        let hint = error.hint();
+        told("unknown-template", &error, Some(hint))
+    }
+}
+
+impl From<FactsError> for Failure {
+    fn from(error: FactsError) -> Self {
+        let hint = error.hint();
+        told("facts", &error, hint)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hint = error.hint();
+        told("stored-script", &error, hint)
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod artifacts;
+mod asking;
 mod commands;
 mod errors;
 mod escape;
@@ -64,11 +65,23 @@ fn execute(args: &[OsString]) -> ExitCode {
     }
     match command {
         Command::Run(run) => {
-            let (format, live) = (run.how.format, run.given.live);
+            let (format, live) = (run.how.shown.format, run.given.live);
             commands::run::execute(*run, &settings).unwrap_or_else(|failure| report(&failure, format, Some(live)))
         }
         Command::Repl(repl) => {
             commands::repl::execute(*repl, &settings).unwrap_or_else(|failure| report(&failure, Format::Text, None))
+        }
+        Command::Ask(ask) => {
+            let format = ask.format();
+            commands::ask::ask(*ask, &settings).unwrap_or_else(|failure| report_asked(&failure, format))
+        }
+        Command::Generate(generate) => {
+            let format = generate.format();
+            commands::ask::generate(*generate, &settings).unwrap_or_else(|failure| report_asked(&failure, format))
+        }
+        Command::Model(command) => {
+            let format = command.format();
+            commands::model::execute(command).unwrap_or_else(|failure| report(&failure, format, None))
         }
         Command::Scan(scan) => {
             let format = if scan.format == commands::scan::ScanFormat::Text { Format::Text } else { Format::Json };
@@ -104,5 +117,14 @@ fn report(failure: &Failure, format: Format, run: Option<bool>) -> ExitCode {
     match format {
         Format::Text => failure.exit,
         Format::Json => output::json::print_failure(failure, run),
+    }
+}
+
+/// As [`report`], with all keys of what `ask` and `generate` print.
+fn report_asked(failure: &Failure, format: Format) -> ExitCode {
+    output::text::Console::new().failure(failure);
+    match format {
+        Format::Text => failure.exit,
+        Format::Json => output::json::print(&asking::report::AskReport::failed(failure), failure.exit),
     }
 }

@@ -80,6 +80,7 @@ keys! {
     Raw = "raw", "--raw", CAPIBARA_RAW, "true or false", "true";
     Stats = "stats", "--stats", CAPIBARA_STATS, "true or false", "true";
     Progress = "progress", "--progress", CAPIBARA_PROGRESS, "true or false", "false";
+    Profile = "profile", "--profile", CAPIBARA_PROFILE, "names of profiles, the one to ask first in front, or none", "local,groq";
 }
 
 impl Key {
@@ -106,6 +107,9 @@ fn advice(word: &str) -> Option<String> {
         }
         "audit" | "scan" | "rules" | "findings" | "extends" => {
             Some("that is said in a policy: `policy: mine` here, and the rest in `policies/mine.yaml`".into())
+        }
+        "model" | "models" | "profiles" => {
+            Some("`profile` names the models to ask; what they are stands in models.yaml: `capibara model add`".into())
         }
         "cache_dir" => Some("that is set by the variable CAPIBARA_CACHE_DIR".into()),
         "home" => Some("that is set by the variable CAPIBARA_HOME".into()),
@@ -172,6 +176,8 @@ pub(crate) struct Settings {
     pub(crate) raw: Option<Set<bool>>,
     pub(crate) stats: Option<Set<bool>>,
     pub(crate) progress: Option<Set<bool>>,
+    /// Profiles of models, in the order they are asked.
+    pub(crate) profile: Option<Set<Vec<String>>>,
 }
 
 /// Reads `true` or `false`.
@@ -181,6 +187,15 @@ pub(crate) fn parse_switch(text: &str) -> Result<bool, String> {
         "false" | "0" => Ok(false),
         _ => Err(format!("`{text}` is not true or false: write for example `true`")),
     }
+}
+
+/// Reads names with commas between them, or `none`.
+fn parse_names(text: &str) -> Result<Vec<String>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) { Err(format!("`{text}` holds an empty name")) } else { Ok(names) }
 }
 
 fn parse_format(text: &str) -> Result<Format, String> {
@@ -277,6 +292,7 @@ impl Settings {
             Key::Raw => fill(&mut self.raw, parse_switch(text), origin),
             Key::Stats => fill(&mut self.stats, parse_switch(text), origin),
             Key::Progress => fill(&mut self.progress, parse_switch(text), origin),
+            Key::Profile => fill(&mut self.profile, parse_names(text), origin),
         }
     }
 
@@ -352,6 +368,7 @@ impl Settings {
             Key::Raw => origin(&self.raw),
             Key::Stats => origin(&self.stats),
             Key::Progress => origin(&self.progress),
+            Key::Profile => origin(&self.profile),
         }
     }
 }

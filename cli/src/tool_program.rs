@@ -43,6 +43,12 @@ impl ToolProgram {
         &self.name
     }
 
+    /// What scripts are told of it.
+    fn description(&self) -> String {
+        let name = std::path::Path::new(&self.program).file_name().unwrap_or(&self.program);
+        format!("Calls the program {}.", name.to_string_lossy())
+    }
+
     /// Reads `NAME=PROGRAM`.
     pub(crate) fn parse(text: OsString) -> Result<Self, String> {
         let shown = text.to_string_lossy().into_owned();
@@ -64,18 +70,25 @@ pub(crate) fn tools(programs: &[ToolProgram]) -> Result<Vec<Tool>, Failure> {
     programs.iter().map(tool).collect()
 }
 
-fn tool(ToolProgram { name, program }: &ToolProgram) -> Result<Tool, Failure> {
+/// Tools of these names whose programs are not started, to tell what there is.
+pub(crate) fn named(programs: &[ToolProgram]) -> Vec<Tool> {
+    let named = |it: &ToolProgram| {
+        Tool::dynamic(it.name.as_str(), it.description(), None, |_| async {
+            Err::<Value, _>(ToolError::public("this tool was not started"))
+        })
+    };
+    programs.iter().map(named).collect()
+}
+
+fn tool(tool: &ToolProgram) -> Result<Tool, Failure> {
+    let ToolProgram { name, program } = tool;
     let running = Running::start(program).map_err(|error| {
         Failure::new("tool-not-started", format!("failed to start `{}` for the tool {name}", program.to_string_lossy()))
             .with_cause(&error)
             .with_hint("PROGRAM is a file that can be executed: with a `/` in it a path, without one a command of PATH")
     })?;
     let running = Arc::new(running);
-    let description = format!(
-        "Calls the program {}.",
-        std::path::Path::new(program).file_name().unwrap_or(program).to_string_lossy()
-    );
-    Ok(Tool::dynamic(name.as_str(), description, None, move |arguments| running.clone().call(arguments)))
+    Ok(Tool::dynamic(name.as_str(), tool.description(), None, move |arguments| running.clone().call(arguments)))
 }
 
 /// A program that runs.

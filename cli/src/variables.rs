@@ -52,5 +52,8 @@ pub const CAPIBARA_STATS: &str = "CAPIBARA_STATS";
 /// `true` or `false`: whether a terminal shows a line about a run that takes long, as `--progress`.
 pub const CAPIBARA_PROGRESS: &str = "CAPIBARA_PROGRESS";
 
+/// Profiles of models that `ask` and `generate` use where `--profile` is not given, with commas between them.
+pub const CAPIBARA_PROFILE: &str = "CAPIBARA_PROFILE";
+
 /// Those of our variables that are no settings.
 pub(crate) const FOLDERS_AND_BUILD: [&str; 3] = [CAPIBARA_CACHE_DIR, CAPIBARA_HOME, CAPIBARA_KEEP_BUILD];

@@ -256,6 +256,11 @@ fn rows(settings: &Settings, arguments: &ShowArguments, policy: &Policy) -> Vec<
             Key::Raw => switch(&settings.raw, false),
             Key::Stats => switch(&settings.stats, false),
             Key::Progress => switch(&settings.progress, true),
+            Key::Profile => match &settings.profile {
+                Some(set) if !set.value.is_empty() => (set.value.join(",").into(), set.origin.clone()),
+                Some(set) => ("none".into(), set.origin.clone()),
+                None => ("none".into(), Origin::Default),
+            },
             Key::Fuel | Key::Timeout | Key::Memory | Key::MaxOutput | Key::MaxDisk => {
                 // They stand one after the other, after the policy.
                 let at = at.saturating_sub(1);

@@ -87,7 +87,7 @@ pub(crate) fn tell(run: &RunArguments, job: &Job, scan: &Scan, bounds: &Bounds) 
         modules: job.modules.iter().map(|module| module.path.as_str()).collect(),
         needs: scan.needs.iter().map(need).collect(),
     };
-    match run.how.format {
+    match run.how.shown.format {
         Format::Json => json::print(&report, code),
         Format::Text => {
             let console = output::text::Console::new();

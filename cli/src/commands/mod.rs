@@ -1,9 +1,11 @@
 //! The commands: arguments and execution of each in a file of its own.
 
+pub(crate) mod ask;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod dry_run;
 pub(crate) mod init;
+pub(crate) mod model;
 pub(crate) mod policy;
 pub(crate) mod repl;
 pub(crate) mod run;

@@ -200,7 +200,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// Adds overlays to what is granted, and looks whether they may be applied.
-    fn grant(&self, bounds: &mut Bounds) -> Result<(), Failure> {
+    pub(crate) fn grant(&self, bounds: &mut Bounds) -> Result<(), Failure> {
         bounds.grant_overlays(&self.overlay)?;
         if self.apply {
             bounds.check_apply("`--apply` is given")?;
@@ -220,6 +220,29 @@ pub(crate) struct How {
     #[arg(long, value_name = "NAME")]
     pub(crate) language: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+
+    /// Tell what happens, one JSON object a line
+    ///
+    /// started, output, usage (ten times in a second) and ended, while they happen, to a file or a pipe, beside all else. With
+    /// `-` they go to standard output in place of the script's output, whatever --format says; the script's standard error is among
+    /// them, too. Example: `--events - | jq`
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_parser = OsStringValueParser::new())]
+    pub(crate) events: Option<OsString>,
+
+    /// Say what would be, and run nothing
+    ///
+    /// Prints the verdict of the scan, every limit and every grant as they would be in force, the modules that come with
+    /// the script, and what the script needs as far as the scan can tell. The exit code is 0 if it would run, and 126 if
+    /// the policy denies it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How a run is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Shown {
     /// text (default): script's output; json: an object
     ///
     /// With text the script's standard output and standard error come as they are. With json there is one object when
@@ -252,14 +275,6 @@ pub(crate) struct How {
     )]
     pub(crate) raw: bool,
 
-    /// Tell what happens, one JSON object a line
-    ///
-    /// started, output, usage (ten times in a second) and ended, while they happen, to a file or a pipe, beside all else. With
-    /// `-` they go to standard output in place of the script's output, whatever --format says; the script's standard error is among
-    /// them, too. Example: `--events - | jq`
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_parser = OsStringValueParser::new())]
-    pub(crate) events: Option<OsString>,
-
     /// Show a line about a long run on a terminal
     ///
     /// Where standard output and error are both a terminal, a run that prints nothing for two seconds is told of in one line,
@@ -276,14 +291,6 @@ pub(crate) struct How {
         value_parser = parse_switch
     )]
     pub(crate) progress: bool,
-
-    /// Say what would be, and run nothing
-    ///
-    /// Prints the verdict of the scan, every limit and every grant as they would be in force, the modules that come with
-    /// the script, and what the script needs as far as the scan can tell. The exit code is 0 if it would run, and 126 if
-    /// the policy denies it.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 
     /// Say what the run used
     ///
@@ -381,7 +388,8 @@ pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode
 fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Events>) -> Result<ExitCode, Failure> {
     let policy = &run.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
     let RunArguments { source, args, given, files, how } = &run;
-    let (Given { live, epoch, seed, .. }, How { language, format, .. }) = (given, how);
+    let (Given { live, epoch, seed, .. }, How { language, shown, .. }) = (given, how);
+    let format = &shown.format;
     let (found, mut bounds) = (script_of(source)?, Bounds::new(policy, given, settings)?);
     files.grant(&mut bounds)?;
     let narrow = !policy.overridable.allows(Setting::Language);
@@ -461,10 +469,10 @@ fn run_recorded(
         job.sink = Some(Box::new(events.clone()));
     }
     let instead = events.is_some_and(Events::on_stdout);
-    job.capture = run.how.format == Format::Json && !instead;
-    let (outcome, mut left) = if run.how.format == Format::Text && !instead {
-        let shown = LiveOutput::new(watch.caught(), run.how.raw);
-        let status = run.how.progress && shown.show_status(&job.limits, job.live);
+    job.capture = run.how.shown.format == Format::Json && !instead;
+    let (outcome, mut left) = if run.how.shown.format == Format::Text && !instead {
+        let shown = LiveOutput::new(watch.caught(), run.how.shown.raw);
+        let status = run.how.shown.progress && shown.show_status(&job.limits, job.live);
         job.sink = Some(match events {
             Some(events) => Box::new(Both(shown.clone(), events.clone())),
             None => Box::new(shown.clone()),
@@ -501,17 +509,17 @@ fn told(
     let artifacts = Artifacts::keep(out, &ended.outcome);
     let overlay = Overlay::settle(run.files.apply, &ended.outcome);
     let code = overlay.code(artifacts.code(ended.tell(&console, bounds)?));
-    let text = run.how.format == Format::Text;
+    let text = run.how.shown.format == Format::Text;
     if code != ExitCode::OutputClosed {
         overlay.tell(&console, &ended.outcome, run.files.apply, text);
         artifacts.tell(&console, text);
     }
     console.tools(&ended.outcome.tools);
-    if run.how.stats {
+    if run.how.shown.stats {
         console.stats(&ended.outcome);
     }
     let report = || RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
-    Ok(tell_json(report, run.how.format, events, code))
+    Ok(tell_json(report, run.how.shown.format, events, code))
 }
 
 /// Gives what came of a run to whoever reads JSON. `code` is the exit code if that works.
@@ -674,16 +682,21 @@ impl Bounds {
 }
 
 /// A run that took place.
-struct Ended {
+pub(crate) struct Ended {
     language: Language,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
     left: Left,
     signal: Option<Signal>,
 }
 
 impl Ended {
+    /// A script in Python that no signal ended.
+    pub(crate) fn by_itself(outcome: Outcome, left: Left) -> Self {
+        Self { language: Language::Python, outcome, left, signal: None }
+    }
+
     /// Says on standard error how the run ended where the exit code alone does not tell, and gives back that code.
-    fn tell(&self, console: &Console, bounds: &Bounds) -> Result<ExitCode, Failure> {
+    pub(crate) fn tell(&self, console: &Console, bounds: &Bounds) -> Result<ExitCode, Failure> {
         let canceled = matches!(self.outcome.status, Status::Canceled { .. });
         if let (Some(signal), true) = (self.signal, canceled) {
             console.say(&format!("canceled by {}", signal.name()));

@@ -1,0 +1,510 @@
+//! `capibara ask` and `capibara generate`, with a fake provider of models.
+
+use std::path::Path;
+use std::time::Duration;
+
+use capibara_fake::{Fake, Received, Reply, Response};
+use capibara_tests::{Ran, Sandbox};
+use serde_json::{Value, json};
+
+const KEY: &str = "sk-CANARY-7f3a91c2d4e8";
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(env!("CARGO_BIN_EXE_capibara-under-test"))
+}
+
+/// A streamed answer of chat completions that says `text`.
+fn says(text: &str) -> Response {
+    let event = |value: Value| format!("data: {value}\n\n");
+    let half = text.len() / 2;
+    let (first, rest) = text.split_at((half..).find(|at| text.is_char_boundary(*at)).expect("the end is one"));
+    let chunk = |delta: Value, end: Value| {
+        event(json!({"id": "c1", "model": "tiny-1", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}))
+    };
+    Response::sse([
+        chunk(json!({"role": "assistant", "content": first}), Value::Null),
+        chunk(json!({"content": rest}), Value::Null),
+        chunk(json!({}), json!("stop")),
+        event(json!({"id": "c1", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}})),
+        "data: [DONE]\n\n".into(),
+    ])
+}
+
+/// An answer with one script.
+fn script(code: &str) -> Response {
+    says(&format!("Here is the script:\n\n```python\n{code}\n```\n"))
+}
+
+/// Makes a profile for a fake, as a user would.
+fn add(sandbox: &Sandbox, name: &str, fake: &Fake) {
+    let url = format!("{}/v1", fake.url());
+    let ran = sandbox.run(&[
+        "model",
+        "add",
+        name,
+        "--kind",
+        "openai-chat",
+        "--base-url",
+        &url,
+        "--key-env",
+        "TEST_KEY",
+        "--model",
+        "tiny",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// Runs the command with the key in its environment.
+fn run(sandbox: &Sandbox, words: &[&str]) -> Ran {
+    capibara_tests::finish(sandbox.command().env("TEST_KEY", KEY).args(words).output().expect("the command starts"))
+}
+
+fn report(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+/// The last message of a request.
+fn last_message(request: &Received) -> String {
+    let messages = request.json()["messages"].as_array().cloned().expect("messages");
+    messages.last().and_then(|it| it["content"].as_str()).expect("a text").to_owned()
+}
+
+#[test]
+fn a_sentence_becomes_a_script_and_its_output() {
+    let (sandbox, fake) = (
+        sandbox(),
+        Fake::replies([script(
+            "import csv\nrows = csv.DictReader(open('/sales.csv'))\nprint(sum(int(row['n']) for row in rows))",
+        )]),
+    );
+    add(&sandbox, "local", &fake);
+    let _ = sandbox.file("sales.csv", "region,n\nnorth,3\nsouth,4\n");
+    let ran = run(&sandbox, &["ask", "the total of n in sales.csv", "--read", "sales.csv"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "7\n"), "{}", ran.stderr);
+    let requests = fake.requests();
+    let [request] = &requests[..] else { panic!("{} requests", requests.len()) };
+    assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    let text = request.text();
+    assert!(text.contains("/sales.csv") && text.contains("the total of n in sales.csv"), "{text}");
+    // What files hold is not shown unless asked for, and neither is where they are.
+    assert!(!text.contains("north") && !text.contains(&*sandbox.dir.path().to_string_lossy()), "{text}");
+}
+
+#[test]
+fn what_really_happened_goes_back_to_the_model() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([
+        script("import os\nos.system('id')"),
+        script("values = []\nprint(1 / len(values))"),
+        script("print('fixed')"),
+    ]);
+    add(&sandbox, "local", &fake);
+    let ran = run(&sandbox, &["ask", "print fixed", "--format", "json"]);
+    let report = report(&ran);
+    assert_eq!((ran.code, &report["status"]), (Some(0), &json!("accepted")), "{ran:?}");
+    assert_eq!(report["run"]["stdout"], "fixed\n");
+    let calls = report["generation"]["calls"].as_array().expect("calls");
+    let results: Vec<&str> = calls.iter().filter_map(|call| call["result"].as_str()).collect();
+    assert_eq!(results, ["scan", "run", "accepted"]);
+    assert_eq!(report["generation"]["spent"]["tokens"], 360);
+    let requests = fake.requests();
+    let told: Vec<String> = requests.iter().map(last_message).collect();
+    assert!(told[1].contains("spawn-process") && told[1].contains("os.system"), "{}", told[1]);
+    assert!(told[2].contains("ZeroDivisionError") && told[2].contains("print(1 / len(values))"), "{}", told[2]);
+    // What was run and what was denied stands in the log.
+    let log = sandbox.run(&["audit", "list"]).stdout;
+    assert_eq!(log.lines().filter(|line| line.contains("script.py")).count(), 3, "{log}");
+    assert_eq!(sandbox.run(&["audit", "verify"]).code, Some(0));
+}
+
+#[test]
+fn a_script_that_was_accepted_is_used_again_without_a_model() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([script("print('once')"), script("print('twice')")]);
+    add(&sandbox, "local", &fake);
+    let ask = |more: &[&str]| {
+        let words: Vec<&str> = ["ask", "print once"].iter().chain(more).copied().collect();
+        run(&sandbox, &words)
+    };
+    assert_eq!(ask(&["--offline"]).code, Some(125));
+    assert_eq!(ask(&[]).stdout, "once\n");
+    for more in [&[][..], &["--offline"]] {
+        let ran = ask(more);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "once\n"), "{}", ran.stderr);
+    }
+    assert_eq!(fake.requests().len(), 1);
+    // Anything that could lead to another script is another question.
+    for more in
+        [&["--check", "match: once"][..], &["--policy", "permissive"], &["--timeout", "3s"], &["--template", "report"]]
+    {
+        let words: Vec<&str> = more.iter().copied().chain(["--offline"]).collect();
+        let ran = ask(&words);
+        assert_eq!(ran.code, Some(125), "{more:?}: {ran:?}");
+        assert!(ran.stderr.contains("no script was accepted for this before"), "{ran:?}");
+    }
+    assert_eq!(ask(&["--fresh"]).stdout, "twice\n");
+    assert_eq!(ask(&["--offline"]).stdout, "twice\n");
+}
+
+#[test]
+fn a_stored_script_that_was_changed_is_refused() {
+    let (sandbox, fake) = (sandbox(), Fake::replies([script("print('good')"), script("print('new')")]));
+    add(&sandbox, "local", &fake);
+    let words = ["ask", "print good"];
+    assert_eq!(run(&sandbox, &words).stdout, "good\n");
+    let scripts = sandbox.dir.path().join(".local/state/capibara/scripts");
+    let shelf = std::fs::read_dir(&scripts).unwrap().flatten().find(|it| it.path().is_dir()).expect("a shelf").path();
+    let entry = std::fs::read_dir(shelf).unwrap().flatten().next().expect("an entry").path();
+    let text = std::fs::read_to_string(&entry).unwrap();
+    std::fs::write(&entry, text.replace("good", "evil")).unwrap();
+    let ran = run(&sandbox, &["ask", "print good", "--offline"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:?}");
+    assert!(ran.stderr.contains("seal"), "{ran:?}");
+    let ran = run(&sandbox, &words);
+    assert_eq!(ran.stdout, "new\n");
+    assert!(ran.stderr.contains("seal"), "{ran:?}");
+}
+
+#[test]
+fn checks_decide() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([
+        script("a, b = map(int, input().split())\nprint(a - b)"),
+        script("a, b = map(int, input().split())\nprint(a + b)"),
+    ]);
+    add(&sandbox, "local", &fake);
+    let ran = run(&sandbox, &["generate", "add two numbers", "--check", "2 3 => 5", "--check", "10 -4 => 6"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stdout, "a, b = map(int, input().split())\nprint(a + b)\n");
+    let told = last_message(&fake.requests()[1]);
+    assert!(told.contains("2 3") && told.contains("-1") && told.contains('5'), "{told}");
+}
+
+#[test]
+fn of_several_candidates_the_best_is_taken() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([
+        script("print('wrong')"),
+        script("import time\nfor i in range(200_000):\n    pass\nprint('right')"),
+        script("print('right') # short"),
+    ]);
+    add(&sandbox, "local", &fake);
+    let ran = run(&sandbox, &["ask", "print right", "--check", "match: ^right$", "--best-of", "3", "--format", "json"]);
+    let report = report(&ran);
+    assert_eq!((ran.code, &report["script"]), (Some(0), &json!("print('right') # short\n")), "{ran:?}");
+    assert_eq!(report["generation"]["accepted"], 3);
+}
+
+#[test]
+fn nothing_is_written_before_a_script_is_accepted() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([
+        script("open('/data/a.txt', 'w').write('half')\nraise SystemExit(3)"),
+        script("open('/data/b.txt', 'w').write('whole')"),
+    ]);
+    add(&sandbox, "local", &fake);
+    let data = sandbox.dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let ran = run(&sandbox, &["ask", "write a file", "--write", "data"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!data.join("a.txt").exists(), "the rejected script left a file");
+    assert_eq!(std::fs::read_to_string(data.join("b.txt")).unwrap(), "whole");
+}
+
+#[test]
+fn what_is_below_an_overlay_is_changed_only_by_apply() {
+    let sandbox = sandbox();
+    let code =
+        script("open('/out/r.txt', 'w').write('r')\nopen('/src/a', 'w').write('new')\nopen('/data/b', 'w').write('b')");
+    let fake = Fake::always(code);
+    add(&sandbox, "local", &fake);
+    for name in ["src", "data"] {
+        std::fs::create_dir(sandbox.dir.path().join(name)).unwrap();
+    }
+    let a = sandbox.file("src/a", "old");
+    let words = ["ask", "change it", "--overlay", "src", "--write", "data", "--out", "results"];
+    let ran = run(&sandbox, &words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&a).unwrap(), "old");
+    assert!(ran.stderr.contains("--apply"), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(sandbox.dir.path().join("data/b")).unwrap(), "b");
+    assert_eq!(std::fs::read_to_string(sandbox.dir.path().join("results/r.txt")).unwrap(), "r");
+    let applied: Vec<&str> = words.iter().copied().chain(["--apply"]).collect();
+    assert_eq!(run(&sandbox, &applied).code, Some(0));
+    assert_eq!(std::fs::read_to_string(&a).unwrap(), "new");
+}
+
+#[test]
+fn standard_input_is_the_same_for_every_candidate() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([script("print(input()[100])"), script("import sys\nprint(len(sys.stdin.read()))")]);
+    add(&sandbox, "local", &fake);
+    let mut command = sandbox.command();
+    command.env("TEST_KEY", KEY).args(["ask", "how long is the input"]).stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"hello").unwrap();
+    let ran = capibara_tests::finish(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "5\n"), "{ran:?}");
+}
+
+#[test]
+fn explain_shows_the_prompt_and_sends_nothing() {
+    let (sandbox, fake) = (sandbox(), Fake::replies([script("print(1)")]));
+    add(&sandbox, "local", &fake);
+    let _ = sandbox.file("sales.csv", "region,n\nnorth,3\n");
+    let words = ["ask", "sum it", "--read", "sales.csv", "--show", "sales.csv:8B", "--check", "match: 3", "--explain"];
+    let ran = run(&sandbox, &words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for part in ["sum it", "/sales.csv", "region,n", "statistics", "fenced"] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("north"), "{}", ran.stdout);
+    assert_eq!((fake.requests().len(), fake.connections()), (0, 0));
+}
+
+#[test]
+fn exit_codes_say_what_came_of_it() {
+    // (what the model answers, each time; further words; exit code; a part of standard error)
+    let rows: &[(&str, &[&str], i32, &str)] = &[
+        ("raise SystemExit(7)", &[], 7, "no script was accepted after 1 attempt"),
+        ("raise SystemExit(7)", &["--check", "exit: 7"], 7, "accepted"),
+        ("print(1)", &["--check", "match: 2"], 1, "match"),
+        ("while True: pass", &["--fuel", "50M"], 124, "fuel"),
+        ("import ctypes", &[], 126, "denied"),
+    ];
+    for (code, more, exit, part) in rows {
+        let (sandbox, fake) = (sandbox(), Fake::always(script(code)));
+        add(&sandbox, "local", &fake);
+        let words: Vec<&str> = ["ask", "do it", "--max-attempts", "1"].iter().chain(*more).copied().collect();
+        let ran = run(&sandbox, &words);
+        assert_eq!(ran.code, Some(*exit), "{code}: {ran:?}");
+        assert!(ran.stderr.contains(part), "{code}: {part}: {ran:?}");
+    }
+    let (sandbox, fake) = (sandbox(), Fake::always(says("I would rather not.")));
+    add(&sandbox, "local", &fake);
+    let ran = run(&sandbox, &["ask", "do it", "--format", "json"]);
+    assert_eq!((ran.code, &report(&ran)["error"]["code"]), (Some(125), &json!("no-script")), "{ran:?}");
+    assert_eq!(fake.requests().len(), 3);
+}
+
+#[test]
+fn a_failure_of_a_model_is_told_by_its_kind() {
+    let error =
+        |code: &str| format!(r#"{{"error":{{"message":"no: {KEY}","type":"invalid_request_error","code":"{code}"}}}}"#);
+    let refusal = concat!(
+        r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"refusal":"I cannot."}}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+        "\n\ndata: [DONE]\n\n"
+    );
+    let rows = [
+        (Response::json(401, &error("invalid_api_key")), "model-auth", 1),
+        (Response::json(404, &error("model_not_found")), "model-unknown", 1),
+        (Response::json(400, &error("bad")), "model-bad-request", 1),
+        (Response::json(429, &error("insufficient_quota")), "model-quota", 1),
+        (Response::json(413, &error("large")), "model-too-large", 1),
+        (Response::sse([refusal]), "model-refused", 1),
+    ];
+    for (response, code, requests) in rows {
+        let (sandbox, fake) = (sandbox(), Fake::always(response));
+        add(&sandbox, "local", &fake);
+        let ran = run(&sandbox, &["ask", "do it", "--format", "json"]);
+        let report = report(&ran);
+        assert_eq!((ran.code, &report["error"]["code"]), (Some(125), &json!(code)), "{ran:?}");
+        assert_eq!((report["status"].as_str(), fake.requests().len()), (Some("error"), requests), "{code}");
+        assert!(!ran.stdout.contains(KEY) && !ran.stderr.contains(KEY), "{ran:?}");
+    }
+}
+
+#[test]
+fn bad_input_gets_a_clear_message() {
+    let sandbox = sandbox();
+    let _ = sandbox.file("secret.txt", "x");
+    let rows: &[(&[&str], &[&str])] = &[
+        (&["ask", "do it"], &["no profile of a model is configured", "capibara model add"]),
+        (&["ask", "do it", "--profile", "groqq/x"], &["groqq", "did you mean `groq`"]),
+        (&["ask", "do it", "--profile", "groq/llama"], &["GROQ_API_KEY"]),
+        (&["ask", "do it", "--profile", "groq"], &["groq/"]),
+        (&["ask", "  ", "--profile", "llama-cpp"], &["empty"]),
+        (&["ask", "do it", "--profile", "llama-cpp", "--show", "secret.txt"], &["secret.txt", "--read secret.txt"]),
+        (&["ask", "do it", "--profile", "llama-cpp", "--check", "2 3"], &["=>"]),
+        (&["ask", "do it", "--profile", "llama-cpp", "--check", "match: ("], &["match: ("]),
+        (&["ask", "do it", "--profile", "llama-cpp", "--template", "reprot"], &["report"]),
+        (&["ask", "do it", "--profile", "llama-cpp", "--max-cost", "0.01"], &["price"]),
+        (&["ask"], &["PROMPT"]),
+        (&["model", "check", "nope"], &["nope"]),
+        (
+            &["model", "add", "x", "--kind", "telepathy", "--base-url", "http://127.0.0.1:1/v1", "--model", "m"],
+            &["telepathy"],
+        ),
+        (
+            &["model", "add", "x", "--kind", "openai-chat", "--base-url", "http://example.org/v1", "--model", "m"],
+            &["https"],
+        ),
+    ];
+    for (words, parts) in rows {
+        let ran = sandbox.run(words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{words:?}: {ran:?}");
+        for part in *parts {
+            assert!(ran.stderr.contains(part), "{words:?}: {part}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn the_next_provider_answers_when_one_is_down() {
+    let sandbox = sandbox();
+    let (down, full) =
+        (capibara_fake::Dead::refusing(), Fake::always(Response::json(429, "{}").header("retry-after", "3600")));
+    let good = Fake::replies([script("print('third')")]);
+    let url = down.url();
+    let ran = sandbox.run(&[
+        "model",
+        "add",
+        "down",
+        "--kind",
+        "openai-chat",
+        "--base-url",
+        &format!("{url}/v1"),
+        "--model",
+        "m",
+        "--no-key",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    add(&sandbox, "full", &full);
+    add(&sandbox, "good", &good);
+    let ran = run(&sandbox, &["ask", "print third", "--profile", "down,full,good", "--format", "json"]);
+    let report = report(&ran);
+    assert_eq!((ran.code, &report["run"]["stdout"]), (Some(0), &json!("third\n")), "{ran:?}");
+    let attempts = report["generation"]["calls"][0]["attempts"].as_array().expect("attempts");
+    let ends: Vec<&str> = attempts.iter().filter_map(|it| it["end"].as_str()).collect();
+    assert_eq!((ends.first(), ends.last()), (Some(&"connect"), Some(&"complete")), "{ends:?}");
+    assert!(ends.contains(&"rate"), "{ends:?}");
+    assert_eq!(full.requests().len(), 1);
+}
+
+#[test]
+fn a_recorded_flow_plays_again_without_network_or_key() {
+    let sandbox = sandbox();
+    let fake = Fake::replies([script("print(x)"), script("print(y)"), script("print('tape')")]);
+    add(&sandbox, "local", &fake);
+    let ran = run(
+        &sandbox,
+        &[
+            "ask",
+            "print tape",
+            "--record",
+            "tape",
+            "--seed",
+            "1",
+            "--epoch",
+            "2026-01-01T00:00:00Z",
+            "--format",
+            "json",
+        ],
+    );
+    let first = report(&ran);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    drop(fake);
+    let strip = |mut report: Value| {
+        for call in report["generation"]["calls"].as_array_mut().expect("calls") {
+            for attempt in call["attempts"].as_array_mut().expect("attempts") {
+                for time in ["took_ms", "waited_ms"] {
+                    attempt[time] = Value::Null;
+                }
+            }
+        }
+        report["run"]["usage"]["wall_ms"] = Value::Null;
+        report
+    };
+    for _ in 0..20 {
+        let ran = sandbox.run(&[
+            "ask",
+            "print tape",
+            "--replay",
+            "tape",
+            "--seed",
+            "1",
+            "--epoch",
+            "2026-01-01T00:00:00Z",
+            "--format",
+            "json",
+        ]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(strip(report(&ran)), strip(first.clone()));
+    }
+    let ran = sandbox.run(&["ask", "print another tape", "--replay", "tape"]);
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert_eq!(files_with(sandbox.dir.path(), KEY), Vec::<String>::new());
+}
+
+/// Files below a folder that hold a text.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|it| it == text.as_bytes())) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_deadline_and_a_signal_end_everything() {
+    let (sandbox, fake) = (sandbox(), Fake::always(Reply::hang()));
+    add(&sandbox, "local", &fake);
+    let ran = run(&sandbox, &["ask", "do it", "--deadline", "300ms", "--format", "json"]);
+    let report = report(&ran);
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert!(["deadline", "budget"].contains(&report["error"]["code"].as_str().unwrap_or_default()), "{report}");
+    // A script that runs too long for it is stopped too.
+    let slow = Fake::always(script("import itertools\nprint(max(itertools.count()))"));
+    add(&sandbox, "slow", &slow);
+    let ran = run(&sandbox, &["ask", "do it", "--profile", "slow", "--deadline", "1s"]);
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert!(ran.stderr.contains("deadline"), "{ran:?}");
+
+    let mut child = sandbox
+        .command()
+        .env("TEST_KEY", KEY)
+        .args(["ask", "do it", "--profile", "local"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let before = fake.requests().len();
+    assert!(fake.wait(Duration::from_secs(20), |requests| requests.len() > before || requests.len() >= 2));
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY-free: the process is our child and was not waited for.
+    assert!(std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(fake.wait(Duration::from_secs(5), |requests| requests.iter().all(|request| request.gone().is_some())));
+}
+
+#[test]
+fn models_are_listed_added_and_checked() {
+    let (sandbox, fake) = (sandbox(), Fake::always(says("ok")));
+    add(&sandbox, "local", &fake);
+    let list = sandbox.run(&["model", "list"]);
+    assert_eq!(list.code, Some(0));
+    assert!(list.stdout.starts_with("local") && list.stdout.contains("groq"), "{}", list.stdout);
+    let listed: Value = serde_json::from_str(&sandbox.run(&["model", "list", "--format", "json"]).stdout).unwrap();
+    assert_eq!(listed["profiles"][0]["name"], "local");
+    assert_eq!(listed["profiles"][0]["key_ready"], false);
+    let ran = run(&sandbox, &["model", "check", "local"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("local (tiny-1) answers after"), "{ran:?}");
+    let broken = Fake::always(Response::json(401, r#"{"error":{"message":"bad key"}}"#));
+    add(&sandbox, "broken", &broken);
+    let ran = run(&sandbox, &["model", "check", "broken", "--format", "json"]);
+    assert_eq!((ran.code, &report(&ran)["kind"]), (Some(1), &json!("auth")), "{ran:?}");
+    // Two profiles of the user's own: one has to be chosen.
+    let ran = run(&sandbox, &["ask", "do it"]);
+    assert!(ran.stderr.contains("there are several profiles: local, broken"), "{ran:?}");
+    let ran = sandbox.run(&["model", "add", "local", "--like", "groq", "--model", "m"]);
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+}
