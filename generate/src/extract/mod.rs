@@ -202,6 +202,10 @@ pub fn extract<P: Parser>(answer: &str, parser: &mut P) -> Result<Extraction, P:
     })
 }
 
+/// How many blocks are looked at together with the whole answer, and the longest of them in bytes.
+const MOST_AHEAD: usize = 8;
+const LONGEST_AHEAD: usize = 16 << 10;
+
 /// What the parser said about texts, and how much it was asked.
 struct Texts<'a, P> {
     parser: &'a mut P,
@@ -308,7 +312,10 @@ fn whole_answer<P: Parser>(lines: &[&str], texts: &mut Texts<'_, P>) -> Result<O
         |to: usize| lines.get(begin..to).unwrap_or_default().iter().flat_map(|line| [*line, "\n"]).collect::<String>();
     let whole = text(end);
     let before = fence.map(&text);
-    texts.look(std::iter::once(&*whole).chain(before.as_deref()))?;
+    // Blocks that will be asked for if it is none are looked at in the same run, which is most of what a short answer costs.
+    let blocks: Vec<Fence<'_>> = Scanner::new(lines).take(MOST_AHEAD).filter(|it| may_be_python(it)).collect();
+    let ahead = blocks.iter().map(|it| &*it.content).filter(|it| it.len() <= LONGEST_AHEAD);
+    texts.look(std::iter::once(&*whole).chain(before.as_deref()).chain(ahead))?;
     let inside = before.is_none_or(|before| matches!(texts.get(&before), Parsed::Invalid { unfinished: true, .. }));
     Ok((inside && *texts.get(&whole) == Parsed::Script).then_some(whole))
 }
@@ -343,13 +350,18 @@ fn prose<'l>(
     })
 }
 
+/// Whether a block is none of another language, and holds something.
+fn may_be_python(fence: &Fence<'_>) -> bool {
+    language(fence.info()) != Language::Other && !fence.content.trim().is_empty()
+}
+
 /// The blocks of an answer, those of Python with the end at which they parse; `None` if there are too many of them.
 fn fences<'l, P: Parser>(lines: &'l [&'l str], texts: &mut Texts<'_, P>) -> Result<Option<Vec<Fence<'l>>>, P::Error> {
     let mut scanner = Scanner::new(lines);
     let mut settled: Vec<Fence<'l>> = Vec::new();
     for _ in 0..=MOST_LONGER_BLOCKS {
         let found: Vec<Fence<'l>> = scanner.clone().collect();
-        let python = |fence: &&Fence<'l>| language(fence.info()) != Language::Other && !fence.content.trim().is_empty();
+        let python = |fence: &&Fence<'l>| may_be_python(fence);
         if found.iter().filter(python).count() > MOST_TEXTS {
             return Ok(None);
         }
