@@ -614,7 +614,6 @@ fn client(profile: &Profile) -> reqwest::Result<reqwest::Client> {
         .referer(false)
         .pool_max_idle_per_host(0)
         .connect_timeout(profile.timeouts.connect)
-        .http2_max_header_list_size(64 << 10)
         .user_agent(concat!("capibara/", env!("CARGO_PKG_VERSION")))
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]));
     if !profile.environment_proxy {
