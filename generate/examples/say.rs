@@ -1,4 +1,5 @@
-//! Asks a model once, and prints what it says: `say KIND BASE_URL MODEL QUESTION`. The key is read from the variable `MODEL_KEY`.
+//! Asks a model once, and prints what it says: `say KIND BASE_URL MODEL QUESTION`. KIND is a wire kind or a profile that ships with the
+//! library, such as `groq`. The key is read from the variable `MODEL_KEY`.
 //!
 //! This is also the client that `oracle/verdict.py` grades.
 
@@ -28,9 +29,11 @@ fn say(words: &[String]) -> Result<String, Box<dyn std::error::Error>> {
     let [kind, base_url, model, question] = words else {
         return Err("say KIND BASE_URL MODEL QUESTION".into());
     };
+    let known = Profiles::read::<&str>([])?.get(kind).is_ok();
     let new = NewProfile {
         name: "one".into(),
-        kind: Some(kind.clone()),
+        like: known.then(|| kind.clone()),
+        kind: (!known).then(|| kind.clone()),
         base_url: Some(base_url.clone()),
         model: Some(model.clone()),
         key_env: Some("MODEL_KEY".into()),
