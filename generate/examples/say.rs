@@ -37,7 +37,6 @@ fn say(words: &[String]) -> Result<String, Box<dyn std::error::Error>> {
         base_url: Some(base_url.clone()),
         model: Some(model.clone()),
         key_env: Some("MODEL_KEY".into()),
-        ..NewProfile::default()
     };
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("models.yaml");

@@ -321,6 +321,10 @@ fn a_failure_of_a_model_is_told_by_its_kind() {
 fn bad_input_gets_a_clear_message() {
     let sandbox = sandbox();
     let _ = sandbox.file("secret.txt", "x");
+    let add = |kind: &'static str, url: &'static str, no_key: bool| {
+        let words = ["model", "add", "x", "--kind", kind, "--base-url", url, "--model", "m"];
+        words.into_iter().chain(no_key.then_some("--no-key")).collect::<Vec<_>>()
+    };
     let rows: &[(&[&str], &[&str])] = &[
         (&["ask", "do it"], &["no profile of a model is configured", "capibara model add"]),
         (&["ask", "do it", "--profile", "groqq/x"], &["groqq", "did you mean `groq`"]),
@@ -334,14 +338,9 @@ fn bad_input_gets_a_clear_message() {
         (&["ask", "do it", "--profile", "llama-cpp", "--max-cost", "0.01"], &["price"]),
         (&["ask"], &["PROMPT"]),
         (&["model", "check", "nope"], &["nope"]),
-        (
-            &["model", "add", "x", "--kind", "telepathy", "--base-url", "http://127.0.0.1:1/v1", "--model", "m"],
-            &["telepathy"],
-        ),
-        (
-            &["model", "add", "x", "--kind", "openai-chat", "--base-url", "http://example.org/v1", "--model", "m"],
-            &["https"],
-        ),
+        (&add("telepathy", "http://127.0.0.1:1/v1", true), &["telepathy"]),
+        (&add("openai-chat", "http://example.org/v1", true), &["https"]),
+        (&add("openai-chat", "http://127.0.0.1:1/v1", false), &["--key-env"]),
     ];
     for (words, parts) in rows {
         let ran = sandbox.run(words);
@@ -498,13 +497,18 @@ fn models_are_listed_added_and_checked() {
     let ran = run(&sandbox, &["model", "check", "local"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("local (tiny-1) answers after"), "{ran:?}");
+    // What is not there is told as that.
+    let url = format!("{}/v1", capibara_fake::Dead::refusing().url());
+    let words = ["model", "add", "down", "--kind", "openai-chat", "--base-url", &url, "--model", "m", "--no-key"];
+    assert_eq!(sandbox.run(&words).code, Some(0));
+    assert_eq!(report(&run(&sandbox, &["model", "check", "down", "--format", "json"]))["kind"], "connect");
     let broken = Fake::always(Response::json(401, r#"{"error":{"message":"bad key"}}"#));
     add(&sandbox, "broken", &broken);
     let ran = run(&sandbox, &["model", "check", "broken", "--format", "json"]);
     assert_eq!((ran.code, &report(&ran)["kind"]), (Some(1), &json!("auth")), "{ran:?}");
     // Two profiles of the user's own: one has to be chosen.
     let ran = run(&sandbox, &["ask", "do it"]);
-    assert!(ran.stderr.contains("there are several profiles: local, broken"), "{ran:?}");
+    assert!(ran.stderr.contains("there are several profiles: local, down, broken"), "{ran:?}");
     let ran = sandbox.run(&["model", "add", "local", "--like", "groq", "--model", "m"]);
     assert_eq!(ran.code, Some(125), "{ran:?}");
 }

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 pub(crate) const FILE: &str = "models.yaml";
 
 /// How a first profile is added, for those who have none.
-const ADD_ONE: &str = "add one, for example `capibara model add local --kind openai-chat --base-url http://127.0.0.1:8080/v1 --model NAME`, \
+const ADD_ONE: &str = "add one, for example `capibara model add local --kind openai-chat --base-url http://127.0.0.1:8080/v1 --model NAME --no-key`, \
                        or name one that ships with the program: `--profile groq/MODEL` (`capibara model list`)";
 
 /// Where the user's profiles are.

@@ -39,7 +39,7 @@ pub(crate) enum ModelCommand {
     /// Ask a model for one word
     ///
     /// Sends one small request, which may cost a fraction of a cent, and says what came of it: 0 if the model answered, 1 if
-    /// not. Nothing is tried again.
+    /// not. What fails for the moment is tried again, as for `ask`.
     Check(CheckArguments),
     /// Add a profile to your models.yaml
     ///
@@ -88,7 +88,7 @@ pub(crate) struct AddArguments {
     /// Variable of the environment that holds the key
     ///
     /// A key is never an argument. A file or a program as its source is said in models.yaml: `key: {file: ~/.config/key}`, `key: {command: [pass, show, key]}`.
-    #[arg(long, value_name = "VAR")]
+    #[arg(long, value_name = "VAR", required_unless_present_any = ["no_key", "like"])]
     key_env: Option<String>,
 
     /// There is no key
@@ -220,7 +220,7 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let watch = Watch::start(&Canceler::default()).map_err(os)?;
     let ending = Ending::watch(watch.caught(), None).map_err(os)?;
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(os)?;
-    let budget = Budget::new(Caps { max_attempts: Some(1), deadline: Some(CHECK_TIME), ..Caps::default() });
+    let budget = Budget::new(Caps { deadline: Some(CHECK_TIME), ..Caps::default() });
     let request = Request {
         system: String::new(),
         messages: vec![Message { role: Role::User, text: "Answer with the word ok.".into() }],
