@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use capibara::{Access, Change, Engine, Epoch, Grant, Job, Outcome, Policy, Scan, Script, Stdin, Verdict};
+use capibara::{Access, Change, Engine, Epoch, Job, Outcome, Policy, Scan, Script, Stdin, Verdict};
 use capibara_generate::flow::{Input, Sandbox, SandboxError};
 
 use super::ending::Ending;
@@ -21,8 +21,9 @@ pub(crate) struct Trials<'a> {
     /// The policy with what flags changed and granted.
     pub(crate) policy: Arc<Policy>,
     pub(crate) given: &'a Given,
-    /// Where clocks start, and randomness; the same for all candidates.
+    /// Where clocks start; the same for all candidates.
     pub(crate) epoch: Option<Epoch>,
+    /// Where randomness starts; each run draws its own if that is not said.
     pub(crate) seed: Option<u128>,
     /// What a run reads on standard input.
     pub(crate) input: Arc<[u8]>,
@@ -57,16 +58,18 @@ impl Trials<'_> {
         job
     }
 
-    /// Whether a change is one that `--write` (or the policy) lets a script make, and not one below an overlay.
-    pub(crate) fn is_write(&self, change: &Change) -> bool {
-        let below = |root: &str| {
-            let root = root.trim_end_matches('/');
-            change.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+    /// Tells whether a change is one that `--write` (or the policy) lets a script make, and not one below an overlay.
+    pub(crate) fn writes(&self) -> impl Fn(&Change) -> bool {
         let grants = Job::under(self.policy.clone(), Script::Code(String::new())).grants;
-        let roots = grants.iter().map(|grant: &Grant| (guest_root(grant), grant.access));
-        let nearest = roots.filter(|(root, _)| below(root)).max_by_key(|(root, _)| root.len());
-        nearest.is_some_and(|(_, access)| access == Access::Write)
+        let roots: Vec<(String, Access)> = grants.iter().map(|grant| (guest_root(grant), grant.access)).collect();
+        move |change| {
+            let below = |root: &str| {
+                let rest = change.path.strip_prefix(root.trim_end_matches('/'));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let nearest = roots.iter().filter(|(root, _)| below(root)).max_by_key(|(root, _)| root.len());
+            nearest.is_some_and(|(_, access)| *access == Access::Write)
+        }
     }
 }
 

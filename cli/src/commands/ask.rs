@@ -33,7 +33,7 @@ use crate::errors::Failure;
 use crate::exit_code::ExitCode;
 use crate::output::json::{self, RunReport};
 use crate::output::live::{Left, LiveOutput};
-use crate::output::progress::Building;
+use crate::output::progress::prepare;
 use crate::output::text::Console;
 use crate::output::{self, Format};
 use crate::overlay::{self, Overlay};
@@ -201,7 +201,7 @@ impl Asking<'_> {
         let os = |error: io::Error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error);
 
         let engine = Engine::new(EngineConfig::default())?;
-        prepare(&engine, given.live)?;
+        prepare(&engine, Language::Python, given.live)?;
         let input = if self.files.is_some() && !wanted.explain { standard_input()? } else { Arc::default() };
         let watch = Watch::start(&Canceler::default()).map_err(os)?;
         let ending = Ending::watch(watch.caught(), deadline).map_err(os)?;
@@ -439,9 +439,10 @@ impl Asking<'_> {
             }
             left = shown.finish();
         }
-        let written = outcome.changes.only(|change| ready.trials.is_write(change));
+        let is_write = ready.trials.writes();
+        let written = outcome.changes.only(&is_write);
         let applied = written.apply();
-        outcome.changes = outcome.changes.only(|change| !ready.trials.is_write(change));
+        outcome.changes = outcome.changes.only(|change| !is_write(change));
         let overlay = Overlay::settle(files.apply, &outcome);
         let artifacts = Artifacts::keep(out, &outcome);
         let console = Console::after(&left);
@@ -486,17 +487,6 @@ fn join(written: Applied, applied: Option<Applied>) -> Option<Applied> {
     all.applied += written.applied;
     all.refused.extend(written.refused);
     Some(all)
-}
-
-fn prepare(engine: &Engine, live: bool) -> Result<(), Failure> {
-    let building = Building::new(Language::Python.display_name());
-    let prepared = engine.prepare(Language::Python, live, &building);
-    if prepared.is_err() {
-        building.abandon();
-    }
-    prepared?;
-    building.finish();
-    Ok(())
 }
 
 /// Our own standard input, read to its end, so that every candidate reads the same. A terminal is not read.

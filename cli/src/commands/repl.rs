@@ -28,7 +28,7 @@ use crate::errors::Failure;
 use crate::exit_code::ExitCode;
 use crate::grants::{self, Mount};
 use crate::output::live::{Broken, LiveOutput};
-use crate::output::progress::Building;
+use crate::output::progress::prepare;
 use crate::output::text::{self, Console};
 use crate::output::{self, lost, units};
 use crate::overlay;
@@ -101,13 +101,7 @@ pub(crate) fn execute(mut arguments: ReplArguments, settings: &Settings) -> Resu
     super::policy::tell_expired(policy);
     let engine = Engine::new(EngineConfig::default())?;
     let left = Left::new(&engine, arguments.out.as_deref())?;
-    let building = Building::new(Language::Python.display_name());
-    let prepared = engine.prepare(Language::Python, arguments.given.live, &building);
-    if prepared.is_err() {
-        building.abandon();
-    }
-    prepared?;
-    building.finish();
+    prepare(&engine, Language::Python, arguments.given.live)?;
     Repl::new(engine, arguments, bounds, left)?.run()
 }
 

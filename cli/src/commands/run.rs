@@ -24,7 +24,7 @@ use crate::grants::{self, Mount};
 use crate::output::events::{Both, Events};
 use crate::output::json::{self, RunReport};
 use crate::output::live::{Broken, Left, LiveOutput};
-use crate::output::progress::Building;
+use crate::output::progress::prepare;
 use crate::output::text::{self, Console};
 use crate::output::{self, Format, lost, lost_at};
 use crate::overlay::Overlay;
@@ -453,13 +453,7 @@ fn run_recorded(
     language: Language,
     events: Option<&Events>,
 ) -> Result<Ended, Failure> {
-    let building = Building::new(job.language.display_name());
-    let prepared = engine.prepare(job.language, job.live, &building);
-    if prepared.is_err() {
-        building.abandon();
-    }
-    prepared?;
-    building.finish();
+    prepare(engine, job.language, job.live)?;
 
     let watch = Watch::start(&job.canceler())
         .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capibara::{Phase, Progress, ProgressEvent};
+use capibara::{Engine, EngineError, Language, Phase, Progress, ProgressEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::text::Console;
@@ -43,6 +43,19 @@ struct Lines {
 
 /// The least time between two lines about the same phase.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
+
+/// Makes the runtime of a language ready, and tells of it if there is something to do.
+pub(crate) fn prepare(engine: &Engine, language: Language, live: bool) -> Result<(), EngineError> {
+    let building = Building::new(language.display_name());
+    let prepared = engine.prepare(language, live, &building);
+    match &prepared {
+        Ok(()) => {
+            building.finish();
+        }
+        Err(_) => building.abandon(),
+    }
+    prepared
+}
 
 impl Building {
     /// `language` as people write it: `Python`.
