@@ -48,10 +48,45 @@ pub(crate) enum Cpu {
     Baseline,
     /// This machine.
     Native,
+    /// What any processor of the last ten years of that kind has, whatever this machine is. Only for compiling.
+    Other(Target),
+}
+
+/// A kind of machine that code can be compiled ahead for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Target {
+    /// `x86_64-unknown-linux-gnu`.
+    X86_64,
+    /// `aarch64-unknown-linux-gnu`.
+    Aarch64,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// Its name as compilers know it: `aarch64-unknown-linux-gnu`.
+    #[must_use]
+    pub fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// This machine's, if it is one of them.
+    #[must_use]
+    pub fn of_this_machine() -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.arch() == std::env::consts::ARCH && cfg!(target_os = "linux"))
+    }
+
+    fn arch(self) -> &'static str {
+        self.triple().split('-').next().unwrap_or_default()
+    }
 }
 
 /// Features of the x86-64 baseline (x86-64-v2): Cranelift's setting and the name the processor has for it.
-#[cfg(target_arch = "x86_64")]
 const BASELINE: [(&str, &str); 6] = [
     ("has_sse3", "sse3"),
     ("has_ssse3", "ssse3"),
@@ -65,8 +100,8 @@ impl Cpu {
     /// Name for people and for file names.
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Baseline if cfg!(target_arch = "x86_64") => "x86-64-v2".into(),
-            Self::Baseline => format!("{}-baseline", std::env::consts::ARCH),
+            Self::Baseline => baseline_name(std::env::consts::ARCH),
+            Self::Other(target) => baseline_name(target.arch()),
             Self::Native => format!("{}-native", std::env::consts::ARCH),
         }
     }
@@ -85,6 +120,10 @@ impl Cpu {
     }
 }
 
+fn baseline_name(arch: &str) -> String {
+    if arch == "x86_64" { "x86-64-v2".into() } else { format!("{arch}-baseline") }
+}
+
 /// The settings of a Wasmtime engine, for compiling as for loading. With a space, memories come from its images;
 /// without one, Wasmtime makes them (modules that still have data segments).
 pub(crate) fn config(metering: Metering, cpu: Cpu, space: Option<&Arc<Space>>) -> Result<Config, wasmtime::Error> {
@@ -94,10 +133,14 @@ pub(crate) fn config(metering: Metering, cpu: Cpu, space: Option<&Arc<Space>>) -
         Metering::Epoch => config.epoch_interruption(true),
         Metering::Unmetered => &mut config,
     };
-    if cpu == Cpu::Baseline && cfg!(target_os = "linux") {
-        config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
-        #[cfg(target_arch = "x86_64")]
-        for (flag, _) in BASELINE {
+    let baseline_of = match cpu {
+        Cpu::Baseline => Some(std::env::consts::ARCH).filter(|_| cfg!(target_os = "linux")),
+        Cpu::Other(target) => Some(target.arch()),
+        Cpu::Native => None,
+    };
+    if let Some(arch) = baseline_of {
+        config.target(&format!("{arch}-unknown-linux-gnu"))?;
+        for (flag, _) in BASELINE.into_iter().filter(|_| arch == "x86_64") {
             // SAFETY: instruction-set flags; a machine that lacks one is refused before any code is run (`missing`,
             // and Wasmtime compares a module's flags with the host when it loads it).
             unsafe { config.cranelift_flag_enable(flag) };
@@ -152,6 +195,13 @@ pub(crate) fn engine_digest(engine: &Engine) -> String {
 pub(crate) fn load(engine: &Engine, opened: Opened) -> Result<Module, wasmtime::Error> {
     // SAFETY: `Opened` is only made by `open` after the checks at the head of this file.
     unsafe { Module::deserialize_open_file(engine, opened.file) }
+}
+
+/// Loads compiled code from memory. It must be this program's own: compiled by it just now, or a part of it.
+pub(crate) fn load_built_in(engine: &Engine, bytes: &[u8]) -> Result<Module, wasmtime::Error> {
+    // SAFETY: the callers hand over what `precompile_module` returned in this process, or what lies in the program's own file
+    // (`packs.rs`): who could change that, could change this program.
+    unsafe { Module::deserialize(engine, bytes) }
 }
 
 /// A file that is what it was when it was written.

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use capibara_policies::Verdict;
 use capibara_runtimes::{
-    BuildOptions, Folders, Language as Recipe, Manifest, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
+    BuildOptions, Folders, Language as Recipe, Manifest, PackedCode, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
+    Unpacked,
 };
 use wasmtime::{Linker, Module};
 
-use crate::artifact::{self, Cpu, Metering, OpenError, config};
+use crate::artifact::{self, Cpu, Metering, OpenError, Target, config};
 use crate::error::EngineError;
 use crate::fence::{self, CompiledScripts, Guest, Processors, Start, State};
 use crate::gate::{Gate, Pass};
@@ -18,8 +19,10 @@ use crate::grant::{self, Grant, Protected};
 use crate::image::{Image, Space};
 use crate::job::{Job, Script};
 use crate::language::Language;
+use crate::os;
 use crate::out_folder::OutFolder;
 use crate::outcome::{Outcome, RuntimeId};
+use crate::packs::{self, Pack};
 use crate::programs::Programs;
 use crate::recipe::Steps;
 use crate::reports::KeptReports;
@@ -44,6 +47,9 @@ pub struct EngineConfig {
     pub single_run: bool,
     /// How many runs and turns may be under way at one time, and how many may wait. Default: `None`, all start at once.
     pub queue: Option<Queue>,
+    /// A pack, as [`Engine::export`] writes it, to take a runtime from where none is installed; its compiled code is not used. Default: the
+    /// pack in this program, if it has one (crate `capibara-runtime-python`), and else a runtime is built from its sources.
+    pub pack: Option<PathBuf>,
 }
 
 /// Bounds what an engine does at one time.
@@ -171,14 +177,15 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Sets up an engine. Reads nothing yet and starts no thread.
+    /// Sets up an engine. Reads nothing yet and starts no thread. Where no cache folder is configured and none can be derived from the
+    /// environment, nothing is kept.
     ///
     /// # Errors
-    /// If no cache folder is configured and none can be derived from the environment.
+    /// None at present.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         let folders = match &config.cache_dir {
             Some(cache) => Folders { cache: cache.clone() },
-            None => Folders::from_env()?,
+            None => Folders::from_env().unwrap_or_else(|_| Folders::nowhere()),
         };
         let mut reports = KeptReports::new(&folders.cache);
         if config.single_run {
@@ -358,6 +365,58 @@ impl Engine {
         Ok(mismatches)
     }
 
+    /// Writes the runtime of a language as a pack: module, memory, manifest, a bill of what it was built from, and code that is compiled now
+    /// for each of `targets`. The same runtime and targets give the same bytes.
+    ///
+    /// # Errors
+    /// [`EngineError::RuntimeMissing`] if it is not installed; if it is damaged or `to` cannot be written.
+    pub fn export(
+        &self,
+        language: Language,
+        targets: &[Target],
+        to: impl std::io::Write,
+        progress: &dyn Progress,
+    ) -> Result<Manifest, EngineError> {
+        let missing = EngineError::RuntimeMissing { language: language.name() };
+        let Some(recipe) = language.runtime() else { return Err(missing) };
+        let runtime = capibara_runtimes::locate(&self.0.folders, recipe)?.ok_or(missing)?;
+        let mut compiled = Vec::new();
+        for target in targets {
+            let cpu = Cpu::Other(*target);
+            let engine = self.wasmtime(Variant::Fuel, cpu)?;
+            let bytes = compile(&engine, &runtime, progress)?;
+            compiled.push(PackedCode { file: compiled_name(&engine, Variant::Fuel, cpu), bytes });
+        }
+        progress.event(ProgressEvent::Started { phase: Phase::Write, total: None });
+        capibara_runtimes::pack(&runtime, &compiled, to)?;
+        progress.event(ProgressEvent::Finished { phase: Phase::Write });
+        Ok(runtime.manifest)
+    }
+
+    /// Installs a runtime out of a pack, whose digests are all compared first; one that is there is replaced. Code that was compiled ahead is
+    /// machine code, which runs outside of any sandbox: it is left out unless `trusted` says that the pack comes from somebody you
+    /// would take a program from. `origin` names the pack in errors.
+    ///
+    /// # Errors
+    /// [`EngineError::Runtime`] if it is no pack, is damaged, or is of another version of Capibara; if nothing can be written.
+    pub fn import(
+        &self,
+        pack: impl std::io::Read,
+        origin: &Path,
+        trusted: bool,
+        progress: &dyn Progress,
+    ) -> Result<Manifest, EngineError> {
+        progress.event(ProgressEvent::Started { phase: Phase::Unpack, total: None });
+        let mut unpacked = capibara_runtimes::unpack(pack, origin)?;
+        progress.event(ProgressEvent::Finished { phase: Phase::Unpack });
+        if !trusted && !unpacked.compiled.is_empty() {
+            unpacked.compiled.clear();
+            progress.event(ProgressEvent::Message("the compiled code in it is not taken".into()));
+        }
+        packs::install(&unpacked, &self.0.folders, true, progress)?;
+        Ok(unpacked.manifest)
+    }
+
     /// The loaded guest. Without `building`, a runtime that is not there is an error.
     fn guest(
         &self,
@@ -400,26 +459,47 @@ impl Engine {
         let Some(recipe) = language.runtime() else {
             return Err(EngineError::RuntimeMissing { language: language.name() });
         };
-        let runtime = match (capibara_runtimes::locate(&self.0.folders, recipe), building) {
-            (Ok(Some(runtime)), _) => runtime,
-            (Ok(None), Some(building)) => self.build(recipe, building, false)?,
-            (Ok(None), None) => return Err(EngineError::RuntimeMissing { language: language.name() }),
-            // Its manifest is damaged: build it again, if we may take the time.
-            (Err(error @ RuntimeError::Manifest { .. }), Some(building)) => {
-                progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
-                self.build(recipe, building, true)?
-            }
-            (Err(error), _) => return Err(error.into()),
-        };
         let thorough = building.is_some_and(|building| building.thorough);
-        match (self.load_runtime(&runtime, variant, thorough, progress), building) {
-            // Its code or image is damaged: build it again, if we may take the time.
-            (Err(error @ EngineError::Artifact { .. }), Some(building)) => {
-                progress.event(ProgressEvent::Message(format!("{error}; building the runtime again")));
-                let runtime = self.build(recipe, building, true)?;
+        let damaged = match capibara_runtimes::locate(&self.0.folders, recipe) {
+            Ok(Some(runtime)) => match self.load_runtime(&runtime, variant, thorough, progress) {
+                Err(error @ EngineError::Artifact { .. }) => Some(error),
+                loaded => return loaded,
+            },
+            Ok(None) => None,
+            Err(error @ RuntimeError::Manifest { .. }) => Some(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(error) = &damaged {
+            progress.event(ProgressEvent::Message(format!("{error}; making the runtime again")));
+        }
+        let pack = Pack::find(self.0.config.pack.as_deref(), recipe).filter(|_| !builds_from_sources(building));
+        match (pack, building) {
+            (Some(pack), _) => self.load_pack(pack, variant, damaged.is_some(), progress),
+            (None, Some(building)) => {
+                let runtime = self.build(recipe, building, damaged.is_some())?;
                 self.load_runtime(&runtime, variant, false, progress)
             }
-            (result, _) => result,
+            (None, None) => Err(damaged.unwrap_or(EngineError::RuntimeMissing { language: language.name() })),
+        }
+    }
+
+    /// Unpacks a runtime into the cache folder and loads it. Where nothing can be written there, it is loaded from memory.
+    fn load_pack(
+        &self,
+        pack: Pack,
+        variant: Variant,
+        replace: bool,
+        progress: &dyn Progress,
+    ) -> Result<Guest, EngineError> {
+        let unpacked = pack.unpack(progress)?;
+        match packs::install(&unpacked, &self.0.folders, replace, progress) {
+            Ok((runtime, _)) => self.load_runtime(&runtime, variant, false, progress),
+            Err(error) if packs::cannot_write(&error) => {
+                let text = format!("{error}; the runtime is kept in memory, and each start makes it ready again");
+                progress.event(ProgressEvent::Message(text));
+                self.load_unpacked(&unpacked, variant, progress)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -472,23 +552,65 @@ impl Engine {
         let cpu = self.cpu(runtime, variant)?;
         let engine = self.wasmtime(variant, cpu)?;
         let image = artifact::open(&runtime.image(), Some(&manifest.image.sha256), thorough)?.into_file();
-        let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
-        let image = Image::open(image, memory_bytes).map_err(EngineError::os("map the memory image"))?;
         let module = compiled_module(&engine, runtime, (variant, cpu), thorough, progress)?;
-        let mut linker: Linker<State> = Linker::new(&engine);
-        fence::link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
-        let instances =
-            linker.instantiate_pre(&module).map_err(EngineError::wasm("connect the runtime with the World"))?;
-        let id =
-            RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
         let mut scripts = CompiledScripts::new();
         if self.0.config.single_run {
             let settings = artifact::engine_digest(&engine);
             scripts = scripts.with_files(&self.0.folders.cache, &[variant.name(), &manifest.sha256, &settings]);
         }
-        let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), &module, scripts)?));
+        self.connect(engine, manifest, image, &module, scripts, variant)
+    }
+
+    /// Loads a runtime that stands in no file.
+    fn load_unpacked(
+        &self,
+        unpacked: &Unpacked,
+        variant: Variant,
+        progress: &dyn Progress,
+    ) -> Result<Guest, EngineError> {
+        let cpu = if self.0.config.native_cpu { Cpu::Native } else { baseline()? };
+        let engine = self.wasmtime(variant, cpu)?;
+        let image = os::memory_file(&unpacked.image).map_err(EngineError::os("keep the memory image in memory"))?;
+        let file = compiled_name(&engine, variant, cpu);
+        let module = match unpacked.compiled.iter().find(|compiled| compiled.file == file) {
+            Some(compiled) => artifact::load_built_in(&engine, &compiled.bytes),
+            None => {
+                progress.event(ProgressEvent::Started { phase: Phase::CompileAhead, total: None });
+                let module = Module::from_binary(&engine, &unpacked.code);
+                progress.event(ProgressEvent::Finished { phase: Phase::CompileAhead });
+                module
+            }
+        };
+        let module = module.map_err(EngineError::wasm("load the runtime"))?;
+        self.connect(engine, &unpacked.manifest, image, &module, CompiledScripts::new(), variant)
+    }
+
+    /// Connects a loaded module with its memory image and the World.
+    fn connect(
+        &self,
+        engine: wasmtime::Engine,
+        manifest: &Manifest,
+        image: std::fs::File,
+        module: &Module,
+        scripts: CompiledScripts,
+        variant: Variant,
+    ) -> Result<Guest, EngineError> {
+        let memory_bytes = usize::try_from(manifest.memory_min_bytes).unwrap_or(usize::MAX);
+        let image = Image::open(image, memory_bytes).map_err(EngineError::os("map the memory image"))?;
+        let mut linker: Linker<State> = Linker::new(&engine);
+        fence::link(&mut linker).map_err(EngineError::wasm("define the World's functions"))?;
+        let instances =
+            linker.instantiate_pre(module).map_err(EngineError::wasm("connect the runtime with the World"))?;
+        let id =
+            RuntimeId { name: format!("{}-{}", manifest.language, manifest.version), sha256: manifest.sha256.clone() };
+        let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), module, scripts)?));
         Ok(Guest { engine, instances, start, metering: variant.metering(), id })
     }
+}
+
+/// Whether a runtime is to be built from these sources, whatever packs there are.
+fn builds_from_sources(building: Option<&Building<'_>>) -> bool {
+    building.is_some_and(|building| building.sources.is_some())
 }
 
 /// The processor everything is compiled for, if this machine is one.
@@ -509,8 +631,12 @@ struct Building<'a> {
 
 /// Where code compiled with the settings of `engine` is kept.
 fn compiled_path(engine: &wasmtime::Engine, runtime: &Runtime, variant: Variant, cpu: Cpu) -> PathBuf {
-    let digest = artifact::engine_digest(engine);
-    runtime.compiled().join(format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &digest[..16]))
+    runtime.compiled().join(compiled_name(engine, variant, cpu))
+}
+
+/// The name of that file.
+fn compiled_name(engine: &wasmtime::Engine, variant: Variant, cpu: Cpu) -> String {
+    format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &artifact::engine_digest(engine)[..16])
 }
 
 /// The compiled module: from its file, or compiled now and kept for the next time.
@@ -532,15 +658,27 @@ fn compiled_module(
         Err(OpenError::Missing { .. }) => {}
         Err(error) => progress.event(ProgressEvent::Message(format!("{error}; compiling again"))),
     }
+    let bytes = compile(engine, runtime, progress)?;
+    match artifact::make_folder(&folder).and_then(|()| artifact::store(&path, &bytes)) {
+        Ok(_) => artifact::load(engine, artifact::open(&path, None, false)?),
+        Err(error) => {
+            let text = format!("compiled code cannot be kept in `{}` ({error}); each start compiles it", folder.display());
+            progress.event(ProgressEvent::Message(text));
+            artifact::load_built_in(engine, &bytes)
+        }
+    }
+    .map_err(EngineError::wasm("load compiled code"))
+}
+
+/// Compiles a runtime's module.
+fn compile(engine: &wasmtime::Engine, runtime: &Runtime, progress: &dyn Progress) -> Result<Vec<u8>, EngineError> {
     let code = runtime.code();
     artifact::open(&code, Some(&runtime.manifest.code.sha256), false)?;
     let wasm = std::fs::read(&code).map_err(EngineError::os("read the runtime's code"))?;
     progress.event(ProgressEvent::Started { phase: Phase::CompileAhead, total: None });
     let bytes = engine.precompile_module(&wasm).map_err(EngineError::wasm("compile the runtime"))?;
     progress.event(ProgressEvent::Finished { phase: Phase::CompileAhead });
-    artifact::make_folder(&folder).map_err(EngineError::os("make the folder for compiled code"))?;
-    artifact::store(&path, &bytes).map_err(EngineError::os("write compiled code to the cache folder"))?;
-    artifact::load(engine, artifact::open(&path, None, false)?).map_err(EngineError::wasm("load compiled code"))
+    Ok(bytes)
 }
 
 fn compiled(runtime: &Runtime) -> Vec<Compiled> {

@@ -129,7 +129,11 @@ impl Protected {
     }
 
     fn from_variables(cache: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        let mut paths = vec![("the cache of Capibara", cache.to_path_buf())];
+        let mut paths = Vec::new();
+        let folders = capibara_runtimes::Folders { cache: cache.to_path_buf() };
+        if !folders.is_nowhere() {
+            paths.push(("the cache of Capibara", folders.cache));
+        }
         if let Some(home) = variable("CAPIBARA_HOME") {
             paths.push(("the configuration of Capibara", home));
         }

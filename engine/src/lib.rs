@@ -40,6 +40,7 @@ mod modules;
 mod os;
 mod out_folder;
 mod outcome;
+mod packs;
 mod placing;
 mod program;
 mod programs;
@@ -53,6 +54,7 @@ mod timer;
 mod tools;
 mod world;
 
+pub use artifact::Target;
 pub use artifacts::{Artifact, FileBytes};
 pub use cancel::Canceler;
 pub use capibara_policies::{
@@ -71,6 +73,7 @@ pub use out_folder::{OutFolder, Written};
 pub use outcome::{
     CancelReason, Captured, Digest, Divergence, LimitHit, Outcome, RuntimeId, Status, Trap, Usage, Value,
 };
+pub use packs::{append_pack, program_len};
 pub use placing::{Refusal, RefusalReason};
 #[doc(hidden)]
 pub use recipe::steps as recipe_steps;

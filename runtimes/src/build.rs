@@ -98,6 +98,7 @@ pub fn build(
     if let Some(runtime) = there() {
         return Ok((runtime, Built::AlreadyThere));
     }
+    folder::writable(folders)?;
     let missing = missing_prerequisites(folders, language, options)?;
     if !missing.is_empty() {
         return Err(RuntimeError::Missing(missing));

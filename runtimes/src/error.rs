@@ -113,6 +113,16 @@ pub enum RuntimeError {
         #[source]
         source: StepError,
     },
+    /// A runtime was built by the recipe of another version of Capibara, which this one would not use.
+    #[error("the {language} runtime is one of another version of capibara: its recipe is {found}, and not {expected}")]
+    OtherRecipe {
+        /// Its language.
+        language: &'static str,
+        /// Digest of the recipe in this program.
+        expected: &'static str,
+        /// Digest of the recipe that built it.
+        found: String,
+    },
     /// A runtime's manifest cannot be understood.
     #[error("{} is not a valid manifest: {reason}", .path.display())]
     Manifest {
@@ -142,6 +152,7 @@ impl RuntimeError {
             Self::Source { .. } => "source",
             Self::Compile { .. } => "compiler",
             Self::Step { .. } => "recipe-step",
+            Self::OtherRecipe { .. } => "other-recipe",
             Self::Manifest { .. } => "manifest",
         }
     }
@@ -178,6 +189,7 @@ impl RuntimeError {
                 "the sources are not the ones this version was made for; please report it with this message".to_owned()
             }
             Self::Compile { .. } | Self::Step { .. } => "run it again; if it fails again, please report it with this message".to_owned(),
+            Self::OtherRecipe { .. } => "export it again with this version of capibara, or use the version it came from".to_owned(),
             Self::Manifest { .. } => "run `capibara runtime install python` to build the runtime again".to_owned(),
         }
     }

@@ -11,7 +11,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -35,13 +35,27 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Finds the cache folder from the environment.
+    /// Finds the cache folder from the environment. Where none of `CAPIBARA_CACHE_DIR`, `XDG_CACHE_HOME` and `HOME` names one, it is
+    /// `capibara-<user id>` among temporary files (`TMPDIR`, or `/tmp`), if that is this user's alone or can be made so.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError::NoCacheFolder`] when neither `CAPIBARA_CACHE_DIR`, `XDG_CACHE_HOME` nor `HOME` names one.
+    /// [`RuntimeError::NoCacheFolder`] when there is none.
     pub fn from_env() -> Result<Self, RuntimeError> {
         Self::from_variables(|name| env::var_os(name))
+    }
+
+    /// No folder: nothing is found in it, and nothing can be written.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        // No path of the system can hold that byte.
+        Self { cache: PathBuf::from("\0") }
+    }
+
+    /// Whether there is no folder.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        *self == Self::nowhere()
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, RuntimeError> {
@@ -54,8 +68,23 @@ impl Folders {
         if let Some(folder) = set("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()) {
             return Ok(Self { cache: folder.join("capibara") });
         }
-        let home = set("HOME").ok_or(RuntimeError::NoCacheFolder)?;
-        Ok(Self { cache: home.join(".cache/capibara") })
+        match set("HOME") {
+            Some(home) => Ok(Self { cache: home.join(".cache/capibara") }),
+            None => Self::among_temporary_files(&set("TMPDIR").unwrap_or_else(|| "/tmp".into())),
+        }
+    }
+
+    /// Others may write there too, so only a folder that nobody else can enter is used.
+    fn among_temporary_files(folder: &Path) -> Result<Self, RuntimeError> {
+        let user = rustix::process::geteuid().as_raw();
+        let cache = folder.join(format!("capibara-{user}"));
+        // If that fails, a folder that is there already may still do.
+        let _ = DirBuilder::new().mode(0o700).create(&cache);
+        let own = |meta: fs::Metadata| meta.is_dir() && meta.uid() == user && meta.mode() & 0o077 == 0;
+        if cache.is_absolute() && fs::symlink_metadata(&cache).is_ok_and(own) {
+            return Ok(Self { cache });
+        }
+        Err(RuntimeError::NoCacheFolder)
     }
 
     /// Downloads.
@@ -121,7 +150,6 @@ impl Runtime {
     /// What its files occupy on disk, compiled code included.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        use std::os::unix::fs::MetadataExt;
         let occupied = |path: &Path| fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * 512);
         let files = [self.dir.clone(), self.compiled()];
         files
@@ -150,6 +178,9 @@ impl Runtime {
 ///
 /// When its manifest cannot be read or is not valid; a runtime that does not exist is `None`.
 pub fn locate(folders: &Folders, language: Language) -> Result<Option<Runtime>, RuntimeError> {
+    if folders.is_nowhere() {
+        return Ok(None);
+    }
     Runtime::open(folders.runtimes().join(language.runtime_name()))
 }
 
@@ -159,6 +190,9 @@ pub fn locate(folders: &Folders, language: Language) -> Result<Option<Runtime>, 
 ///
 /// When the folder of runtimes cannot be read; where there is none the list is empty.
 pub fn list(folders: &Folders) -> Result<Vec<Runtime>, RuntimeError> {
+    if folders.is_nowhere() {
+        return Ok(Vec::new());
+    }
     let folder = folders.runtimes();
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -174,6 +208,11 @@ pub fn list(folders: &Folders) -> Result<Vec<Runtime>, RuntimeError> {
     }
     runtimes.sort_by(|a, b| a.dir.cmp(&b.dir));
     Ok(runtimes)
+}
+
+/// An error where there is no folder to write to.
+pub(crate) fn writable(folders: &Folders) -> Result<(), RuntimeError> {
+    if folders.is_nowhere() { Err(RuntimeError::NoCacheFolder) } else { Ok(()) }
 }
 
 /// Creates a folder, and those above it, readable by nobody else. Folders that exist keep their mode.
@@ -295,9 +334,9 @@ pub(crate) fn publish(finished: &Path, place: &Path, old: &Path) -> Result<(), R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
-        os::unix::fs::{MetadataExt, PermissionsExt},
+        os::unix::fs::PermissionsExt,
         sync::Mutex,
         thread,
         time::Duration,
@@ -321,7 +360,30 @@ mod tests {
         assert_eq!(find(&[("CAPIBARA_CACHE_DIR", "/a"), ("HOME", "/h")]).unwrap().cache, Path::new("/a"));
         assert_eq!(find(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]).unwrap().cache, Path::new("/x/capibara"));
         assert_eq!(find(&[("XDG_CACHE_HOME", "x"), ("HOME", "/h")]).unwrap().cache, Path::new("/h/.cache/capibara"));
-        assert!(matches!(find(&[("HOME", "")]), Err(RuntimeError::NoCacheFolder)));
+    }
+
+    #[test]
+    fn without_a_home_the_cache_is_a_folder_of_ones_own_among_temporary_files() {
+        let folder = scratch("temporary");
+        let text = folder.to_str().unwrap();
+        let find = |variables: &[(&str, &str)]| {
+            Folders::from_variables(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        let found = find(&[("HOME", ""), ("TMPDIR", text)]).unwrap().cache;
+        assert_eq!(found.parent(), Some(&*folder));
+        assert_eq!(fs::metadata(&found).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(find(&[("TMPDIR", text)]).unwrap().cache, found);
+        // One that others can enter is not used, nor a link.
+        fs::set_permissions(&found, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(matches!(find(&[("TMPDIR", text)]), Err(RuntimeError::NoCacheFolder)));
+        fs::remove_dir(&found).unwrap();
+        create(&folder.join("other")).unwrap();
+        std::os::unix::fs::symlink(folder.join("other"), &found).unwrap();
+        assert!(matches!(find(&[("TMPDIR", text)]), Err(RuntimeError::NoCacheFolder)));
+        assert!(matches!(find(&[("TMPDIR", "relative")]), Err(RuntimeError::NoCacheFolder)));
+        let nowhere = Folders::nowhere();
+        assert!(locate(&nowhere, Language::Python).unwrap().is_none() && create(&nowhere.cache).is_err());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

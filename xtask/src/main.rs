@@ -10,10 +10,13 @@
 //!
 //! `cargo xtask density [SESSIONS]` holds that many sessions (10,000) and asks each of them a second time.
 //!
+//! `cargo xtask dist` makes what is shipped, in `target/dist`.
+//!
 //! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
 mod density;
+mod dist;
 mod kernels;
 mod profile;
 mod scans;
@@ -29,12 +32,13 @@ fn main() -> ExitCode {
         Some("test") => test(words.get(1..).unwrap_or_default()),
         Some("check") => check(),
         Some("bars") => bars::measure(),
+        Some("dist") => dist::make(),
         Some("density") => density::measure(words.get(1..).unwrap_or_default()),
         Some("scans") => scans::measure(),
         Some("profile") => profile::make(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [FILTER] | check | bars | density | scans | kernels | profile"
+            "usage: cargo xtask test [FILTER] | check | dist | bars | density | scans | kernels | profile"
         )),
     };
     match result {

@@ -1,8 +1,11 @@
 //! `capibara runtime`: the interpreters on this machine.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
-use capibara::{Engine, EngineConfig, InstalledRuntime, Mismatch};
+use capibara::{Engine, EngineConfig, InstalledRuntime, Mismatch, Target};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -31,6 +34,62 @@ pub(crate) enum RuntimeCommand {
     ///
     /// Reads every file of them. Exit codes: 0 all as recorded, 1 something is not, 125 could not, 127 not installed.
     Verify(VerifyArguments),
+    /// Write a runtime into one file, for another machine
+    ///
+    /// The file is a pack: an xz-compressed tar archive with the module, its memory, a manifest with the digests of both, and a bill of
+    /// materials (CycloneDX). `capibara runtime import` takes it; no compiler and no network are needed there. Exit codes: 0 it is
+    /// written, 125 could not, 127 not installed.
+    Export(ExportArguments),
+    /// Install a runtime out of such a file
+    ///
+    /// Everything in it is compared with the digests of its manifest first. A runtime that is there is replaced. Exit codes: 0 it is
+    /// installed, 125 could not.
+    Import(ImportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Language of the runtime
+    #[arg(long, value_name = "LANGUAGE", default_value = "python")]
+    language: String,
+
+    /// Write this program with the runtime behind it
+    ///
+    /// The file is then a program that brings its runtime along, with the code compiled for machines of this kind: it runs where nothing is
+    /// installed. Default: off.
+    #[arg(long)]
+    program: bool,
+
+    /// Compile ahead for such a machine (repeatable)
+    ///
+    /// The importing machine then compiles nothing; it must have the same version of Capibara. Without this it compiles once, which takes
+    /// seconds. One of x86_64-unknown-linux-gnu and aarch64-unknown-linux-gnu. Example: `--target aarch64-unknown-linux-gnu`
+    #[arg(long, value_name = "TARGET", value_parser = target)]
+    target: Vec<Target>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// The file; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Take compiled code out of it, too
+    ///
+    /// That is machine code, which runs outside of the sandbox: only for files from somebody you would take a program from.
+    /// Default: compiled code is made here.
+    #[arg(long)]
+    trust_compiled: bool,
+}
+
+fn target(name: &str) -> Result<Target, String> {
+    Target::ALL.into_iter().find(|target| target.triple() == name).ok_or_else(|| {
+        format!("code can be compiled for {}", Target::ALL.map(Target::triple).join(" and "))
+    })
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +138,7 @@ pub(crate) struct VerifyArguments {
 impl RuntimeCommand {
     pub(crate) fn format(&self) -> Format {
         match self {
-            Self::Install(_) => Format::Text,
+            Self::Install(_) | Self::Export(_) | Self::Import(_) => Format::Text,
             Self::List(list) => list.output.format,
             Self::Verify(verify) => verify.output.format,
         }
@@ -92,7 +151,68 @@ pub(crate) fn execute(command: RuntimeCommand) -> Result<ExitCode, Failure> {
         RuntimeCommand::Install(arguments) => install(&arguments),
         RuntimeCommand::List(arguments) => list(&arguments),
         RuntimeCommand::Verify(arguments) => verify(&arguments),
+        RuntimeCommand::Export(arguments) => export(&arguments),
+        RuntimeCommand::Import(arguments) => import(&arguments),
     }
+}
+
+fn export(arguments: &ExportArguments) -> Result<ExitCode, Failure> {
+    let language = language(&arguments.language)?;
+    let engine = Engine::new(EngineConfig::default())?;
+    let building = Building::of_steps();
+    let mut targets = arguments.target.clone();
+    if arguments.program && targets.is_empty() {
+        targets.extend(Target::of_this_machine());
+    }
+    let mut pack = Vec::new();
+    let manifest = engine.export(language, &targets, &mut pack, &building)?;
+    building.abandon();
+    if arguments.file == Path::new("-") && !arguments.program {
+        return Ok(answer(&pack, ExitCode::Yes));
+    }
+    let shown = arguments.file.display().to_string();
+    let failed = |error: io::Error| {
+        Failure::new("output-file", format!("failed to write `{shown}`")).with_cause(&error)
+    };
+    let folder = arguments.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // It appears whole or not at all.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    if arguments.program {
+        write_program(&mut file, &pack).map_err(failed)?;
+    } else {
+        file.write_all(&pack).map_err(failed)?;
+    }
+    let bytes = file.as_file().metadata().map_err(failed)?.len();
+    file.persist(&arguments.file).map_err(|error| failed(error.error))?;
+    let text = format!("wrote {} {} to {shown} ({})", manifest.language, manifest.version, units::size(bytes));
+    Console::new().say(&text);
+    Ok(ExitCode::Yes)
+}
+
+/// Writes this program, without a pack it may have, and another one behind it.
+fn write_program(to: &mut tempfile::NamedTempFile, pack: &[u8]) -> io::Result<()> {
+    let program = std::fs::read("/proc/self/exe")?;
+    to.write_all(program.get(..capibara::program_len(&program)).unwrap_or(&program))?;
+    capibara::append_pack(to, pack)?;
+    to.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))
+}
+
+fn import(arguments: &ImportArguments) -> Result<ExitCode, Failure> {
+    let engine = Engine::new(EngineConfig::default())?;
+    let building = Building::of_steps();
+    let (path, trusted) = (&arguments.file, arguments.trust_compiled);
+    let manifest = if path == Path::new("-") {
+        engine.import(io::stdin().lock(), Path::new("standard input"), trusted, &building)
+    } else {
+        let file = File::open(path).map_err(|error| {
+            Failure::new("input-file", format!("failed to open `{}`", path.display())).with_cause(&error)
+        })?;
+        engine.import(io::BufReader::new(file), path, trusted, &building)
+    };
+    building.abandon();
+    let manifest = manifest?;
+    Console::new().say(&format!("installed {} {}", manifest.language, manifest.version));
+    Ok(ExitCode::Yes)
 }
 
 fn install(arguments: &InstallArguments) -> Result<ExitCode, Failure> {

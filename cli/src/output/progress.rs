@@ -64,6 +64,13 @@ impl Building {
         Self { language: language.to_owned(), state: Mutex::new(state) }
     }
 
+    /// One that tells of steps only, and not of a runtime that is made.
+    pub(crate) fn of_steps() -> Self {
+        let building = Self::new("");
+        building.lock().began = Some(Instant::now());
+        building
+    }
+
     /// The runtime is ready: says so if there was something to do, and whether there was.
     pub(crate) fn finish(&self) -> bool {
         let mut state = self.lock();
@@ -109,10 +116,10 @@ impl Progress for Building {
 }
 
 fn announcement(language: &str, first: Phase) -> String {
-    if first == Phase::CompileAhead {
-        format!("compiling the {language} runtime for this machine, once")
-    } else {
-        format!("building the {language} runtime, once; this takes a few minutes")
+    match first {
+        Phase::CompileAhead => format!("compiling the {language} runtime for this machine, once"),
+        Phase::Unpack => format!("unpacking the {language} runtime"),
+        _ => format!("building the {language} runtime, once; this takes a few minutes"),
     }
 }
 

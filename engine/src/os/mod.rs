@@ -151,6 +151,14 @@ pub(crate) fn random_u128() -> io::Result<u128> {
     }
 }
 
+/// A file in memory that no path leads to.
+pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    use std::io::Write as _;
+    let mut file = File::from(rustix::fs::memfd_create("capibara", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
 /// The user this process acts as.
 pub(crate) fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
