@@ -144,3 +144,25 @@ pub(crate) fn cannot_write(error: &EngineError) -> bool {
             | EngineError::Os { .. }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_behind_a_program_is_told_from_the_program() {
+        let mut file = b"program".to_vec();
+        assert_eq!(program_len(&file), 7);
+        append_pack(&mut file, b"pack").unwrap();
+        assert_eq!((file.len(), program_len(&file)), (7 + 4 + FOOT, 7));
+        // Only as a whole, and only at the end.
+        assert_eq!(program_len(&file[..file.len() - 1]), file.len() - 1);
+        file.push(0);
+        assert_eq!(program_len(&file), file.len());
+        // A size that cannot be.
+        let mut foot = u64::MAX.to_le_bytes().to_vec();
+        foot.extend(MARK);
+        assert_eq!(program_len(&foot), FOOT);
+        assert_eq!(program_len(b""), 0);
+    }
+}

@@ -19,28 +19,26 @@ fn run_in(sandbox: &Sandbox, cache: &Path, words: &[&str]) -> Ran {
     finish(command.env("CAPIBARA_CACHE_DIR", cache).env("PATH", "").args(words).output().unwrap())
 }
 
-/// The pack of the installed runtime with code for this machine, made once.
+/// The pack of the installed runtime with code for both kinds of machines, exported once: it takes long.
 fn pack() -> &'static [u8] {
     static PACK: OnceLock<Vec<u8>> = OnceLock::new();
     PACK.get_or_init(|| {
         let sandbox = sandbox();
-        let ran = sandbox.run(&["runtime", "export", "p.tar.xz", "--target", "x86_64-unknown-linux-gnu"]);
+        let targets = ["--target", "x86_64-unknown-linux-gnu", "--target", "aarch64-unknown-linux-gnu"];
+        let ran = sandbox.run(&[&["runtime", "export", "p.tar.xz"], &targets[..]].concat());
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(ran.stderr.contains("capibara: wrote python 3.13.5 to p.tar.xz ("), "{ran:?}");
         fs::read(sandbox.dir.path().join("p.tar.xz")).unwrap()
     })
 }
 
-/// This program with the runtime behind it, made once.
-fn single_file() -> &'static Path {
-    static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = FILE.get_or_init(|| {
-        let (sandbox, dir) = (sandbox(), tempfile::tempdir().unwrap());
-        let path = dir.path().join("capibara");
-        let ran = sandbox.run(&["runtime", "export", "--program", path.to_str().unwrap()]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        (dir, path)
-    });
+/// This program with that pack behind it.
+fn single_file(dir: &Path) -> PathBuf {
+    let path = dir.join("capibara");
+    let mut program = fs::read(env!("CARGO_BIN_EXE_capibara-under-test")).unwrap();
+    capibara::append_pack(&mut program, pack()).unwrap();
+    fs::write(&path, program).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
 
@@ -58,8 +56,12 @@ fn a_pack_lists_what_it_is_and_what_it_was_made_of() {
     let unpacked = capibara_runtimes::unpack(pack(), Path::new("p")).unwrap();
     let installed = engine().installed().unwrap();
     assert_eq!(unpacked.manifest, installed.iter().find(|runtime| runtime.current).unwrap().manifest);
-    let [compiled] = &unpacked.compiled[..] else { panic!("one file of compiled code") };
-    assert!(compiled.file.starts_with("fuel-x86-64-v2-"), "{}", compiled.file);
+    let files: Vec<_> = unpacked.compiled.iter().map(|it| it.file.rsplit_once('-').unwrap().0).collect();
+    assert_eq!(files, ["fuel-aarch64-baseline", "fuel-x86-64-v2"]);
+    // ELF files, of the machines they are for: EM_AARCH64 and EM_X86_64.
+    let machine = |bytes: &[u8]| (bytes[..4].to_vec(), u16::from_le_bytes([bytes[18], bytes[19]]));
+    let machines: Vec<_> = unpacked.compiled.iter().map(|it| machine(&it.bytes)).collect();
+    assert_eq!(machines, [(b"\x7fELF".to_vec(), 183), (b"\x7fELF".to_vec(), 62)]);
     // Ordinary tools read it.
     let sandbox = sandbox();
     let path = sandbox.file("p.tar.xz", pack());
@@ -128,23 +130,9 @@ fn a_pack_that_is_damaged_or_none_is_refused() {
 }
 
 #[test]
-fn code_is_compiled_ahead_for_another_kind_of_machine() {
-    let sandbox = sandbox();
-    let ran = sandbox.run(&["runtime", "export", "p.tar.xz", "--target", "aarch64-unknown-linux-gnu"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let pack = fs::read(sandbox.dir.path().join("p.tar.xz")).unwrap();
-    let unpacked = capibara_runtimes::unpack(&pack[..], Path::new("p")).unwrap();
-    let [compiled] = &unpacked.compiled[..] else { panic!("one file of compiled code") };
-    assert!(compiled.file.starts_with("fuel-aarch64-baseline-"), "{}", compiled.file);
-    // An ELF file whose machine is EM_AARCH64.
-    assert_eq!(compiled.bytes[..4], *b"\x7fELF");
-    assert_eq!(u16::from_le_bytes([compiled.bytes[18], compiled.bytes[19]]), 183);
-}
-
-#[test]
 fn one_file_brings_its_runtime_along() {
-    let program = single_file();
-    let own = tempfile::tempdir().unwrap();
+    let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let program = &*single_file(dir.path());
     let ran = alone(program, &[("TMPDIR", own.path())], &HELLO);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "42\n"), "{ran:?}");
     assert!(ran.stderr.contains("unpacking the Python runtime"), "{ran:?}");
@@ -156,16 +144,12 @@ fn one_file_brings_its_runtime_along() {
     assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
     let ran = alone(program, &[("TMPDIR", own.path())], &HELLO);
     assert!(!ran.stderr.contains("unpacking") && ran.stdout == "42\n", "{ran:?}");
-    // Written once more, it has not grown.
-    let again = own.path().join("again");
-    let ran = alone(program, &[("TMPDIR", own.path())], &["runtime", "export", "--program", again.to_str().unwrap()]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(fs::read(&again).unwrap(), fs::read(program).unwrap());
 }
 
 #[test]
 fn where_nothing_can_be_written_it_works_from_memory_and_says_so() {
-    let program = single_file();
+    let dir = tempfile::tempdir().unwrap();
+    let program = &*single_file(dir.path());
     let nowhere = Path::new("/proc/self/absent");
     for variables in [&[("TMPDIR", nowhere)][..], &[("CAPIBARA_CACHE_DIR", nowhere)], &[("HOME", nowhere)]] {
         for words in [&HELLO[..], &["run", "--live", "-c", "print(6 * 7)"]] {
@@ -179,7 +163,8 @@ fn where_nothing_can_be_written_it_works_from_memory_and_says_so() {
 #[test]
 fn a_damaged_file_says_so_and_runs_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut bytes = fs::read(single_file()).unwrap();
+    let path = single_file(dir.path());
+    let mut bytes = fs::read(path).unwrap();
     let within_the_pack = bytes.len() - 1_000_000;
     bytes[within_the_pack] ^= 0xff;
     let damaged = dir.path().join("damaged");

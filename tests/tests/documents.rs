@@ -1,0 +1,146 @@
+//! What README and the pages of the book show is run as it stands, in order, on a machine that was scrubbed.
+//!
+//! A block of kind `console` holds lines that begin with `$ ` and, behind each, what it prints on both streams. `…` stands for
+//! anything: as a line for any lines, within a line for any text. Durations may differ. A command behind which nothing stands is only to
+//! be understood (its exit code is not 125 or 127). What a document needs before it begins is made by
+//! `fixtures/documents/<document>/setup.sh`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use capibara_tests::{cache, engine, finish, fixture, repository};
+use regex::Regex;
+
+/// Commands that are not run here, each with its reason. One that is not in a document any more fails the test.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("cargo run --release -- run fixtures/scripts/hello.py", "builds; CI runs it on a clean checkout"),
+    ("cargo xtask test", "is what runs this test"),
+    ("cargo xtask dist", "makes the file that tests/tests/shipped.rs starts"),
+    ("capibara runtime export --program capibara-with-python", "tests/tests/packs.rs"),
+    ("capibara runtime export python.tar.xz", "tests/tests/packs.rs"),
+    ("capibara runtime import python.tar.xz", "tests/tests/packs.rs"),
+    ("capibara repl --fuel 2G --out charts", "asks for lines; tests/tests/repl.rs"),
+    ("capibara model add local --kind openai-chat --base-url http://127.0.0.1:8080/v1 --model qwen --no-key", "tests/tests/ask.rs"),
+    ("capibara ask \"total per region in sales.csv\" --read sales.csv", "asks a model; tests/tests/ask.rs"),
+];
+
+/// A command as a document shows it.
+struct Shown {
+    command: String,
+    prints: Vec<String>,
+}
+
+/// The commands of a document, in order.
+fn shown(text: &str) -> Vec<Shown> {
+    let mut commands: Vec<Shown> = Vec::new();
+    for block in text.split("```console\n").skip(1) {
+        let mut first = true;
+        for line in block.split("\n```").next().unwrap_or_default().lines() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                commands.push(Shown { command: command.to_owned(), prints: Vec::new() });
+                first = false;
+            } else if !first && let Some(last) = commands.last_mut() {
+                last.prints.push(line.to_owned());
+            }
+        }
+    }
+    commands
+}
+
+/// Whether output is what a document shows.
+fn is_shown(prints: &[String], output: &str) -> bool {
+    let durations = Regex::new(r#"\b\d+(\.\d+)?(ms|s|m)\b|"wall_ms":[\d.]+"#).unwrap();
+    let plain = |line: &str| durations.replace_all(line.trim_end(), "#").into_owned();
+    let mut pattern = String::from(r"\A");
+    for line in prints {
+        if line == "…" {
+            pattern += r"(?:.*\n)*?";
+        } else {
+            let line = plain(line).split('…').map(regex::escape).collect::<Vec<_>>().join(".*");
+            pattern += &format!("{line}\n");
+        }
+    }
+    let output: String = output.lines().filter(|line| !line.is_empty()).map(|line| plain(line) + "\n").collect();
+    Regex::new(&(pattern + r"\z")).unwrap().is_match(&output)
+}
+
+/// Runs the commands of a document one after the other in one shell.
+fn run(document: &str, commands: &[Shown]) {
+    let _ = engine();
+    let dir = tempfile::tempdir().unwrap();
+    let (home, bin, work) = (dir.path().join("home/ada"), dir.path().join("bin"), dir.path().join("work"));
+    for folder in [&home, &bin, &work] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    symlink(env!("CARGO_BIN_EXE_capibara-under-test"), bin.join("capibara")).unwrap();
+    const MARK: &str = "---- 8b1d2f";
+    let name = Path::new(document).file_stem().unwrap().to_string_lossy().to_lowercase();
+    let setup = fixture("documents").join(name).join("setup.sh");
+    let mut script = fs::read_to_string(&setup).unwrap_or_default();
+    script += "\nexec 2>&1\ncode=0\n";
+    for Shown { command, .. } in commands {
+        script += &format!("(exit $code)\n{command}\ncode=$?\necho \"{MARK} $code\"\n");
+    }
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(&script).current_dir(&work).env_clear().stdin(Stdio::null());
+    shell.env("HOME", &home).env("PATH", path).env("CAPIBARA_CACHE_DIR", cache());
+    let ran = finish(shell.output().unwrap());
+    assert!(ran.stderr.is_empty(), "{document}: {}", ran.stderr);
+    let output = ran.stdout.replace(&*home.to_string_lossy(), "/home/ada");
+    let mut rest = output.as_str();
+    for Shown { command, prints } in commands {
+        let (printed, behind) = rest.split_once(MARK).unwrap_or_else(|| panic!("{document}: `{command}`: {rest}"));
+        let (code, behind) = behind.split_once('\n').unwrap();
+        rest = behind;
+        let code: i32 = code.trim().parse().unwrap();
+        assert!(code != 125 && code != 127, "{document}: `{command}` ended with {code}:\n{printed}");
+        let right = prints.is_empty() || is_shown(prints, printed);
+        assert!(right, "{document}: `{command}` is shown to print\n{}\nand prints\n{printed}", prints.join("\n"));
+    }
+}
+
+#[test]
+fn every_command_that_is_shown_does_what_is_shown() {
+    let mut documents = vec!["README.md".to_owned()];
+    let pages = fs::read_dir(repository().join("docs")).unwrap();
+    let names = pages.map(|page| page.unwrap().file_name().into_string().unwrap());
+    documents.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")));
+    documents.sort();
+    let mut elsewhere: Vec<&str> = ELSEWHERE.iter().map(|(command, _)| *command).collect();
+    let mut count = 0;
+    for document in &documents {
+        let mut commands = shown(&fs::read_to_string(repository().join(document)).unwrap());
+        commands.retain(|it| {
+            elsewhere.retain(|command| it.command != *command);
+            ELSEWHERE.iter().all(|(command, _)| it.command != *command)
+        });
+        if !commands.is_empty() {
+            count += commands.len();
+            run(document, &commands);
+        }
+    }
+    assert!(elsewhere.is_empty(), "in no document: {elsewhere:?}");
+    assert!(count >= 15, "{count} commands");
+}
+
+#[test]
+fn a_document_that_lies_is_found() {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    for (prints, output, right) in [
+        ("a\n…\nb", "a\n1\n2\nb\n", true),
+        ("a\n…\nb", "a\n1\n2\n", false),
+        ("used 1.004s, ok", "used 2s, ok\n", true),
+        ("used 1.004s, ok", "used 2s, bad\n", false),
+        ("x … z", "x y z\n", true),
+        ("x … z", "x y\n", false),
+        ("a", "a\nb\n", false),
+        ("(1+1)", "(1+1)\n", true),
+    ] {
+        assert_eq!(is_shown(&lines(prints), output), right, "{prints} {output}");
+    }
+    let commands = shown("```console\n$ a\nx\n$ b\n```\n```sh\n$ c\n```\n");
+    assert_eq!(commands.iter().map(|it| (&*it.command, it.prints.len())).collect::<Vec<_>>(), [("a", 1), ("b", 0)]);
+}
