@@ -298,10 +298,20 @@ fn find(bytes: &[u8], form: &[u8]) -> Option<usize> {
 
 /// The ways a key may be written, each ASCII.
 fn forms_of(key: &str) -> Vec<String> {
-    let percent = |it: u8| if it.is_ascii_alphanumeric() { char::from(it).to_string() } else { format!("%{it:02X}") };
+    // Signs that an address may hold are encoded by some, letters by nearly nobody.
+    let percent = |kept: fn(u8) -> bool| -> String {
+        key.bytes().map(|it| if kept(it) { char::from(it).to_string() } else { format!("%{it:02X}") }).collect()
+    };
     let json = key.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut forms =
-        vec![key.to_owned(), key.bytes().map(percent).collect(), json.replace('/', "\\/"), json, hex::encode(key)];
+    let mut forms = vec![
+        key.to_owned(),
+        percent(|it| it.is_ascii_alphanumeric()),
+        percent(|it| it.is_ascii_alphanumeric() || b"-._~".contains(&it)),
+        percent(|_| false),
+        json.replace('/', "\\/"),
+        json,
+        hex::encode(key),
+    ];
     // Inside other text, base64 of a key begins at one of three offsets; the letters it shares with what stands around it are
     // left away.
     for before in 0..3_usize {
@@ -417,7 +427,9 @@ mod tests {
         for text in [
             KEY.to_owned(),
             format!("{KEY}{KEY}"),
+            "sk-CANARY%2F1%222%5C3%2B4%3D5".to_owned(),
             "sk-CANARY%2F1%222%5C3%2B4%3D5".to_owned().replace('-', "%2D"),
+            KEY.bytes().map(|it| format!("%{it:02x}")).collect(),
             json.replace('/', "\\/"),
             json,
             hex::encode(KEY),
