@@ -267,6 +267,12 @@ impl Redactor {
         forms.sort_by_key(|it| std::cmp::Reverse(it.expose_secret().len()));
     }
 
+    /// Learns each word of a text that could be a key.
+    pub(crate) fn learn_words(&self, text: &str) {
+        let words = text.split_ascii_whitespace();
+        words.filter_map(|it| Key::of(it.as_bytes(), String::new).ok()).for_each(|it| self.learn(&it));
+    }
+
     /// Writes `*` over each byte of a key. Nothing moves, so that a body keeps its packets.
     pub fn mask(&self, bytes: &mut [u8]) {
         for form in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -31,6 +31,9 @@ const OWN_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
+/// Headers that hold the key of one kind of API or another.
+const KEY_HEADERS: [&str; 4] = ["api-key", "authorization", "x-api-key", "x-goog-api-key"];
+
 /// One profile as it is written; what is absent is that of the profile it is like, or of the kind.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,7 +351,7 @@ fn fill(complaints: Complaints<'_>, profile: &mut Profile, written: Written) -> 
                 let message = format!("the value of the header `{name}` is not made of visible ASCII characters");
                 return Err(complaints.at(&headers, message, "write it on one line, without accents"));
             }
-            if name == "authorization" || profile.key_header.as_ref() == Some(&name) {
+            if KEY_HEADERS.contains(&name.as_str()) || profile.key_header.as_ref() == Some(&name) {
                 let message = format!("the header `{name}` is for the key");
                 return Err(complaints.at(
                     &headers,
@@ -637,6 +640,8 @@ mine:
             (&format!("{minimal}  prices: {{as_of: 2026-11-29, input: -1, output: 1}}\n"), 5, "no price", "2.50"),
             (&format!("{minimal}  headers: {{Host: x}}\n"), 5, "`host` is not free", "leave it out"),
             (&format!("{minimal}  headers: {{Authorization: Bearer sk-12345}}\n"), 5, "for the key", "key:"),
+            (&format!("{minimal}  headers: {{x-goog-api-key: sk-12345}}\n"), 5, "for the key", "key:"),
+            (&format!("{minimal}  headers: {{X-Api-Key: sk-12345}}\n"), 5, "for the key", "key:"),
             (&format!("{minimal}  headers: {{a b: x}}\n"), 5, "no name of a header", "x-title"),
             (&format!("{minimal}  headers: {{a: \"x\\ny\"}}\n"), 5, "visible ASCII", "one line"),
             (&format!("{minimal}  max_output_field: n\n"), 5, "no field", "max_tokens"),
