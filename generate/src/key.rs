@@ -267,6 +267,12 @@ impl Redactor {
         forms.sort_by_key(|it| std::cmp::Reverse(it.expose_secret().len()));
     }
 
+    /// Learns each word of a text that could be a key.
+    pub(crate) fn learn_words(&self, text: &str) {
+        let words = text.split_ascii_whitespace();
+        words.filter_map(|it| Key::of(it.as_bytes(), String::new).ok()).for_each(|it| self.learn(&it));
+    }
+
     /// Writes `*` over each byte of a key. Nothing moves, so that a body keeps its packets.
     pub fn mask(&self, bytes: &mut [u8]) {
         for form in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -298,10 +304,20 @@ fn find(bytes: &[u8], form: &[u8]) -> Option<usize> {
 
 /// The ways a key may be written, each ASCII.
 fn forms_of(key: &str) -> Vec<String> {
-    let percent = |it: u8| if it.is_ascii_alphanumeric() { char::from(it).to_string() } else { format!("%{it:02X}") };
+    // Signs that an address may hold are encoded by some, letters by nearly nobody.
+    let percent = |kept: fn(u8) -> bool| -> String {
+        key.bytes().map(|it| if kept(it) { char::from(it).to_string() } else { format!("%{it:02X}") }).collect()
+    };
     let json = key.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut forms =
-        vec![key.to_owned(), key.bytes().map(percent).collect(), json.replace('/', "\\/"), json, hex::encode(key)];
+    let mut forms = vec![
+        key.to_owned(),
+        percent(|it| it.is_ascii_alphanumeric()),
+        percent(|it| it.is_ascii_alphanumeric() || b"-._~".contains(&it)),
+        percent(|_| false),
+        json.replace('/', "\\/"),
+        json,
+        hex::encode(key),
+    ];
     // Inside other text, base64 of a key begins at one of three offsets; the letters it shares with what stands around it are
     // left away.
     for before in 0..3_usize {
@@ -417,7 +433,9 @@ mod tests {
         for text in [
             KEY.to_owned(),
             format!("{KEY}{KEY}"),
+            "sk-CANARY%2F1%222%5C3%2B4%3D5".to_owned(),
             "sk-CANARY%2F1%222%5C3%2B4%3D5".to_owned().replace('-', "%2D"),
+            KEY.bytes().map(|it| format!("%{it:02x}")).collect(),
             json.replace('/', "\\/"),
             json,
             hex::encode(KEY),

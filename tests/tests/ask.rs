@@ -7,7 +7,7 @@ use capibara_fake::{Fake, Received, Reply, Response};
 use capibara_tests::{Ran, Sandbox};
 use serde_json::{Value, json};
 
-const KEY: &str = "sk-CANARY-7f3a91c2d4e8";
+const KEY: &str = "sk-CANARY/7f3a+91c2_d4e8=";
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_capibara-under-test"))
@@ -467,6 +467,11 @@ fn a_deadline_and_a_signal_end_everything() {
     assert_eq!(ran.code, Some(125), "{ran:?}");
     assert!(ran.stderr.contains("deadline"), "{ran:?}");
 
+    let records = || {
+        let folder = sandbox.dir.path().join(".local/state/capibara/generations");
+        std::fs::read_dir(folder).map_or(0, |entries| entries.count())
+    };
+    let kept = records();
     let mut child = sandbox
         .command()
         .env("TEST_KEY", KEY)
@@ -481,6 +486,7 @@ fn a_deadline_and_a_signal_end_everything() {
     // SAFETY-free: the process is our child and was not waited for.
     assert!(std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(records(), kept + 1, "what was asked until then is on record");
     assert!(fake.wait(Duration::from_secs(5), |requests| requests.iter().all(|request| request.gone().is_some())));
 }
 
@@ -511,4 +517,243 @@ fn models_are_listed_added_and_checked() {
     assert!(ran.stderr.contains("there are several profiles: local, down, broken"), "{ran:?}");
     let ran = sandbox.run(&["model", "add", "local", "--like", "groq", "--model", "m"]);
     assert_eq!(ran.code, Some(125), "{ran:?}");
+}
+
+/// Where a profile has its key from.
+struct KeySource {
+    name: &'static str,
+    /// Lines of the profile; `FOLDER` is one that the command does not write to, with the file `key`.
+    lines: &'static str,
+    /// The header that brings the key to its provider.
+    header: &'static str,
+}
+
+const KEY_SOURCES: [KeySource; 5] = [
+    KeySource { name: "a variable", lines: "key: {env: TEST_KEY}", header: "authorization" },
+    KeySource { name: "a file", lines: "key: {file: 'FOLDER/key'}", header: "authorization" },
+    KeySource { name: "a command", lines: "key: {command: [cat, 'FOLDER/key']}", header: "authorization" },
+    KeySource {
+        name: "a variable, in a header of its own",
+        lines: "key: {env: TEST_KEY}, key_header: x-own",
+        header: "x-own",
+    },
+    KeySource {
+        name: "a header of the profile",
+        lines: "key: none, headers: {x-gateway-token: 'Token KEY'}",
+        header: "x-gateway-token",
+    },
+];
+
+/// A key in every way it may be written, in small letters.
+fn written_forms(key: &str) -> Vec<String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+    let percent = |kept: fn(u8) -> bool| -> String {
+        key.bytes().map(|it| if kept(it) { char::from(it).to_string() } else { format!("%{it:02x}") }).collect()
+    };
+    let mut forms = vec![
+        key.to_owned(),
+        hex::encode(key),
+        percent(|_| false),
+        percent(|it| it.is_ascii_alphanumeric()),
+        percent(|it| it.is_ascii_alphanumeric() || b"-._~".contains(&it)),
+        key.replace('/', "\\/"),
+    ];
+    // Base64 inside other text: one of three offsets, without the letters that the key shares with its neighbours.
+    for before in 0..3_usize {
+        let bytes = [vec![0; before], key.as_bytes().to_vec()].concat();
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            forms.push(engine.encode(&bytes)[(before * 8).div_ceil(6)..bytes.len() * 8 / 6].to_owned());
+        }
+    }
+    forms.iter_mut().for_each(|it| it.make_ascii_lowercase());
+    forms
+}
+
+/// A text, and again what its words in quotes mean as base64, in small letters.
+fn unpacked(text: &[u8]) -> String {
+    use base64::Engine;
+
+    let text = String::from_utf8_lossy(text);
+    let decode = |word: &str| base64::engine::general_purpose::STANDARD.decode(word).ok();
+    let packed: Vec<u8> = text.split('"').filter_map(decode).flatten().collect();
+    (text.to_string() + &String::from_utf8_lossy(&packed)).to_ascii_lowercase()
+}
+
+/// Every file below a folder with its name, but for the file of profiles, which the user wrote.
+fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(files_below(&path));
+        } else if entry.file_name() != "models.yaml" {
+            let bytes = [path.as_os_str().as_encoded_bytes(), b"\n", &std::fs::read(&path).unwrap()].concat();
+            files.push((path.display().to_string(), bytes));
+        }
+    }
+    files
+}
+
+/// Looks for the key in all that a command left.
+fn assert_no_key(name: &str, sandbox: &Sandbox, ran: &Ran) {
+    let mut places = files_below(sandbox.dir.path());
+    places.push(("standard output".into(), ran.stdout.clone().into_bytes()));
+    places.push(("standard error".into(), ran.stderr.clone().into_bytes()));
+    let forms = written_forms(KEY);
+    for (place, bytes) in places {
+        let seen = unpacked(&bytes);
+        for form in &forms {
+            assert!(!seen.contains(form.as_str()), "{name}: {form} in {place}: {seen}");
+        }
+    }
+}
+
+/// Runs the command with all that may make it say more, and the key where the source has it.
+fn run_keyed(sandbox: &Sandbox, source: &KeySource, words: &[&str]) -> Ran {
+    let mut command = sandbox.command();
+    if source.lines.contains("TEST_KEY") {
+        command.env("TEST_KEY", KEY);
+    }
+    let home = sandbox.dir.path().join("home");
+    command.env("CAPIBARA_HOME", home).env("CAPIBARA_STATS", "true").env("CAPIBARA_PROGRESS", "true");
+    for (variable, value) in [("RUST_LOG", "trace"), ("CAPIBARA_LOG", "trace"), ("RUST_BACKTRACE", "full")] {
+        command.env(variable, value);
+    }
+    capibara_tests::finish(command.args(words).output().expect("the command starts"))
+}
+
+/// A private folder whose file of profiles has one, `m`, with these lines.
+fn sandbox_with(url: &str, lines: &str) -> Sandbox {
+    let sandbox = sandbox();
+    std::fs::create_dir(sandbox.dir.path().join("home")).unwrap();
+    let text = format!("m: {{kind: openai-chat, base_url: '{url}', model: tiny, {lines}}}\n");
+    let _ = sandbox.file("home/models.yaml", text);
+    sandbox
+}
+
+#[test]
+fn a_key_of_any_source_is_seen_by_its_provider_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("key");
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    // It shows what a script sees, and looks where a key could be.
+    let probe = "import os, sys\nprint('environment', dict(os.environ), sys.argv, sorted(os.listdir('/')))\n\
+                 for folder, _, names in os.walk('/data'):\n    for name in names:\n        print(open(os.path.join(folder, name)).read())\n\
+                 for path in ('/proc/self/environ', '/home/models.yaml', 'FILE'):\n    try:\n        print(open(path).read())\n    except OSError as error:\n        print(error.errno)";
+    let probe = probe.replace("FILE", &file.to_string_lossy());
+    let echo = {
+        let forms = written_forms(KEY);
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY);
+        let said = format!("Incorrect API key provided: {KEY} ({base64}, {})", forms[..5].join(", "));
+        let body = json!({"error": {"message": said, "code": "invalid_api_key"}, "request_id": KEY});
+        Response::json(401, &body.to_string()).header("x-request-id", KEY).header("x-echo", KEY)
+    };
+    for source in KEY_SOURCES {
+        let lines =
+            source.lines.replace("FOLDER", &outside.path().to_string_lossy()).replace("KEY'", &format!("{KEY}'"));
+        let lines = lines.as_str();
+        let ask = |url: &str, tape: &str| {
+            let sandbox = sandbox_with(&format!("{url}/v1"), lines);
+            std::fs::create_dir(sandbox.dir.path().join("data")).unwrap();
+            let _ = sandbox.file("data/a.txt", "plain");
+            let words = ["ask", "show what you see", "--read", "data", "--record", tape, "--format", "json"];
+            let ran = run_keyed(&sandbox, &source, &words);
+            (sandbox, ran)
+        };
+        let sent_once = |fake: &Fake| {
+            let requests = fake.requests();
+            let [request] = &requests[..] else { panic!("{}: {} requests", source.name, requests.len()) };
+            assert!(request.header(source.header).is_some_and(|it| it.contains(KEY)), "{}", source.name);
+            assert_eq!(request.text().matches(KEY).count(), 1, "{}: {}", source.name, request.text());
+        };
+
+        // A script that was asked for and looks around.
+        let fake = Fake::replies([script(&probe)]);
+        let (sandbox, ran) = ask(&fake.url(), "tape");
+        assert_eq!(ran.code, Some(0), "{}: {ran:?}", source.name);
+        let shown = report(&ran)["run"]["stdout"].as_str().unwrap_or_default().to_owned();
+        assert!(shown.contains("environment {") && shown.contains("'data'") && shown.contains("plain"), "{shown}");
+        sent_once(&fake);
+        assert_no_key(source.name, &sandbox, &ran);
+        let files: Vec<_> = files_below(sandbox.dir.path()).into_iter().map(|it| it.0).collect();
+        for kept in ["/tape/m-0001.json", "/home/generations/", "/home/scripts/", "/home/audit/"] {
+            assert!(files.iter().any(|it| it.contains(kept)), "{}: {kept}: {files:?}", source.name);
+        }
+        // What is kept is played, found and listed again.
+        for words in [
+            &["ask", "show what you see", "--read", "data", "--replay", "tape", "--format", "json"][..],
+            &["ask", "show what you see", "--read", "data", "--offline"],
+            &["audit", "list", "--format", "json"],
+            &["model", "list", "--format", "json"],
+            &["model", "list"],
+            &["ask", "show what you see", "--explain"],
+        ] {
+            let ran = run_keyed(&sandbox, &source, words);
+            assert_eq!(ran.code, Some(0), "{} {words:?}: {ran:?}", source.name);
+            assert_no_key(source.name, &sandbox, &ran);
+        }
+        sent_once(&fake);
+
+        // A provider that says it again.
+        let fake = Fake::always(echo.clone());
+        let (sandbox, ran) = ask(&fake.url(), "tape");
+        assert_eq!((ran.code, &report(&ran)["error"]["code"]), (Some(125), &json!("model-auth")), "{ran:?}");
+        sent_once(&fake);
+        assert_no_key(source.name, &sandbox, &ran);
+        let ran = run_keyed(&sandbox, &source, &["model", "check", "m"]);
+        assert!(ran.code != Some(0) && ran.stderr.len() + ran.stdout.len() > 0, "{ran:?}");
+        assert_no_key(source.name, &sandbox, &ran);
+
+        // A provider that points to another host.
+        let other = Fake::always(script("print(1)"));
+        let elsewhere = format!("{}/v1/{KEY}?key={KEY}", other.url().replace("127.0.0.1", "localhost"));
+        let fake = Fake::always(Response::new(307).header("location", &elsewhere).packets([KEY]));
+        let (sandbox, ran) = ask(&fake.url(), "tape");
+        assert_eq!(ran.code, Some(125), "{ran:?}");
+        sent_once(&fake);
+        assert_eq!(other.connections(), 0, "{}", source.name);
+        assert_no_key(source.name, &sandbox, &ran);
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_refused_and_not_repeated() {
+    let fake = Fake::always(script("print(1)"));
+    let url = format!("{}/v1", fake.url());
+    let with = |user: &str| url.replace("http://", &format!("http://{user}"));
+    let source = KeySource { name: "none", lines: "", header: "" };
+    for (url, lines) in [
+        (format!("{url}?key={KEY}"), "key: none".to_owned()),
+        (format!("{url}#{KEY}"), "key: none".to_owned()),
+        (with(&format!("user:{KEY}@")), "key: none".to_owned()),
+        (with(&format!("{KEY}@")), "key: none".to_owned()),
+        (url.clone(), format!("key: {KEY}")),
+        (url.clone(), format!("key: '{KEY}'")),
+        (url.clone(), format!("key: {{env: {KEY}}}")),
+        (url.clone(), format!("key: {{file: {KEY}}}")),
+        (url.clone(), format!("key: {{token: {KEY}}}")),
+        (url.clone(), format!("key: {{command: {KEY}}}")),
+        (url.clone(), format!("key: [{KEY}]")),
+        (url.clone(), format!("key: none, headers: {{Authorization: 'Bearer {KEY}'}}")),
+        (url.clone(), format!("key: none, headers: {{X-Api-Key: {KEY}}}")),
+        (url.clone(), format!("key: none, headers: {{x-goog-api-key: {KEY}}}")),
+        (url.clone(), format!("key: {{env: TEST_KEY}}, key_header: x-own, headers: {{x-own: {KEY}}}")),
+        (url.clone(), format!("key: none, headers: {KEY}")),
+        (url.clone(), format!("key: none, api_key: {KEY}")),
+    ] {
+        let place = format!("{url} {lines}").replace(KEY, "KEY");
+        let sandbox = sandbox_with(&url, &lines);
+        for words in [&["ask", "do it"][..], &["ask", "do it", "--format", "json"], &["model", "list"]] {
+            let ran = run_keyed(&sandbox, &source, words);
+            assert_eq!(ran.code, Some(125), "{place}: {ran:?}");
+            assert!(!ran.stderr.is_empty() || !ran.stdout.is_empty(), "{place}");
+            assert_no_key(&place, &sandbox, &ran);
+        }
+    }
+    assert_eq!(fake.connections(), 0);
 }

@@ -35,6 +35,9 @@ const LARGEST_FAILURE: usize = 64 << 10;
 /// What of it is shown.
 const SHOWN_FAILURE: usize = 2 << 10;
 
+/// What is in the name of a header that holds a secret, for a gateway on the way, say. Its value is masked as a key is.
+const SECRET_NAMES: [&str; 6] = ["auth", "credential", "key", "password", "secret", "token"];
+
 /// One profile, spoken to over HTTP.
 #[derive(Debug)]
 pub struct HttpProvider {
@@ -144,8 +147,12 @@ impl HttpProvider {
         let mut headers = HeaderMap::new();
         for (name, value) in &profile.headers {
             let name: HeaderName = name.parse().map_err(|_| failed("a header of the profile has no name".into()))?;
-            let value =
+            let mut value =
                 HeaderValue::from_str(value).map_err(|_| failed(format!("the header `{name}` cannot be sent")))?;
+            if SECRET_NAMES.iter().any(|it| name.as_str().contains(it)) {
+                wiring.redactor().learn_words(value.to_str().unwrap_or_default());
+                value.set_sensitive(true);
+            }
             headers.append(name, value);
         }
         let gate = wiring.gate(&profile);
@@ -400,8 +407,9 @@ impl HttpProvider {
         let body = String::from_utf8(outgoing.body)
             .map_err(|_| Failed::new(ErrorKind::BadRequest, "the request is no text").unbilled())?;
         let headers = self.headers(&outgoing.headers)?;
-        let shown =
-            headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+        // As in a recording, which holds no secrets.
+        let masked = |value: &HeaderValue| self.wiring.redactor().text(String::from_utf8_lossy(value.as_bytes()));
+        let shown = headers.iter().map(|(name, value)| (name.to_string(), masked(value)));
         let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         let sent = Sent::new(path, shown.collect(), body.clone());
         let live = self.client.as_ref().map(|client| {

@@ -1,11 +1,13 @@
 //! How profiles are written in YAML.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use capibara_policies::{
     Pairs, Problem, ProblemKind, format_size, nearest, parse_count, parse_duration, read_document,
 };
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::{BaseUrl, DatedPrices, LARGEST_FILE, Profile, Rates, Timeouts};
@@ -28,6 +30,9 @@ const OWN_HEADERS: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Headers that hold the key of one kind of API or another.
+const KEY_HEADERS: [&str; 4] = ["api-key", "authorization", "x-api-key", "x-goog-api-key"];
 
 /// One profile as it is written; what is absent is that of the profile it is like, or of the kind.
 #[derive(Debug, serde::Deserialize)]
@@ -54,13 +59,89 @@ struct Written {
     proxy: Option<Spanned<WrittenProxy>>,
 }
 
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug)]
 enum WrittenKey {
     Env(String),
     File(String),
     Command(Vec<String>),
     None,
+}
+
+impl<'de> Deserialize<'de> for WrittenKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(WrittenKeyReader)
+    }
+}
+
+/// Reads where a key is. What stands there instead is never repeated, as it may be the key itself.
+#[derive(Clone, Copy)]
+struct WrittenKeyReader;
+
+impl WrittenKeyReader {
+    fn refuse<T, E: Error>(self) -> Result<T, E> {
+        Err(E::custom(
+            "what stands here is not a value of `key`, which is `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, ARGUMENT]}` or `none`",
+        ))
+    }
+}
+
+impl<'de> Visitor<'de> for WrittenKeyReader {
+    type Value = WrittenKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("where the key is")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        if text == "none" { Ok(WrittenKey::None) } else { self.refuse() }
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        self.refuse()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.refuse()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let source = map.next_key::<String>()?;
+        let read = match source.as_deref() {
+            Some("env") => map.next_value().map(WrittenKey::Env),
+            Some("file") => map.next_value().map(WrittenKey::File),
+            Some("command") => map.next_value().map(WrittenKey::Command),
+            _ => self.refuse(),
+        };
+        match (read, map.next_key::<IgnoredAny>()) {
+            (Ok(key), Ok(None)) => Ok(key),
+            _ => self.refuse(),
+        }
+    }
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -270,7 +351,7 @@ fn fill(complaints: Complaints<'_>, profile: &mut Profile, written: Written) -> 
                 let message = format!("the value of the header `{name}` is not made of visible ASCII characters");
                 return Err(complaints.at(&headers, message, "write it on one line, without accents"));
             }
-            if name == "authorization" || profile.key_header.as_ref() == Some(&name) {
+            if KEY_HEADERS.contains(&name.as_str()) || profile.key_header.as_ref() == Some(&name) {
                 let message = format!("the header `{name}` is for the key");
                 return Err(complaints.at(
                     &headers,
@@ -559,6 +640,8 @@ mine:
             (&format!("{minimal}  prices: {{as_of: 2026-11-29, input: -1, output: 1}}\n"), 5, "no price", "2.50"),
             (&format!("{minimal}  headers: {{Host: x}}\n"), 5, "`host` is not free", "leave it out"),
             (&format!("{minimal}  headers: {{Authorization: Bearer sk-12345}}\n"), 5, "for the key", "key:"),
+            (&format!("{minimal}  headers: {{x-goog-api-key: sk-12345}}\n"), 5, "for the key", "key:"),
+            (&format!("{minimal}  headers: {{X-Api-Key: sk-12345}}\n"), 5, "for the key", "key:"),
             (&format!("{minimal}  headers: {{a b: x}}\n"), 5, "no name of a header", "x-title"),
             (&format!("{minimal}  headers: {{a: \"x\\ny\"}}\n"), 5, "visible ASCII", "one line"),
             (&format!("{minimal}  max_output_field: n\n"), 5, "no field", "max_tokens"),
@@ -566,7 +649,12 @@ mine:
             (&minimal.replace("none", "{env: sk-12345}"), 4, "no name of a variable", "not the key"),
             (&minimal.replace("none", "{file: key.txt}"), 4, "not an absolute path", "~/PATH"),
             (&minimal.replace("none", "{command: []}"), 4, "names no program", "no shell"),
-            (&minimal.replace("none", "sk-12345"), 4, "not a value", ""),
+            (&minimal.replace("none", "sk-12345"), 4, "not a value of `key`", ""),
+            (&minimal.replace("none", "12345"), 4, "not a value of `key`", ""),
+            (&minimal.replace("none", "[sk-12345]"), 4, "not a value of `key`", ""),
+            (&minimal.replace("none", "{token: sk-12345}"), 4, "not a value of `key`", ""),
+            (&minimal.replace("none", "{command: sk-12345}"), 4, "not a value of `key`", ""),
+            (&minimal.replace("none", "{env: A, file: sk-12345}"), 4, "not a value of `key`", ""),
             ("- a", 1, "", ""),
         ] {
             let problem = one(text).expect_err(text);
@@ -574,6 +662,7 @@ mine:
             assert!(problem.message.contains(part), "{text:?}: {problem}");
             assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{text:?}: {problem:?}");
             assert!(problem.file == "models.yaml", "{problem}");
+            assert!(!format!("{problem:?}").contains("12345"), "{problem:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub const LARGEST_FILE: u64 = 256 << 10;
 const BUILT_IN: &str = include_str!("../profiles.yaml");
 
 /// Where one model is offered, and how it is spoken to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Profile {
     /// Its name: lower-case letters, digits, `-`, `_` and `.`.
@@ -150,6 +150,15 @@ impl fmt::Display for BaseUrl {
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Profile {
+    /// Headers and fields of the body may hold what is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Profile");
+        shown.field("name", &self.name).field("kind", &self.kind).field("base_url", &self.base_url);
+        shown.field("model", &self.dialect.model).field("key", &self.key).finish_non_exhaustive()
     }
 }
 

@@ -95,6 +95,13 @@ struct Told {
     cache_read_input_tokens: Count,
     cache_creation_input_tokens: Count,
     output_tokens: Count,
+    output_tokens_details: Part<OutputDetails>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    thinking_tokens: Count,
 }
 
 #[derive(Default)]
@@ -114,10 +121,11 @@ impl Events {
         ] {
             sum.0 = told.0.or(sum.0);
         }
+        let reasoning = told.output_tokens_details.get().and_then(|it| it.thinking_tokens.0);
         let (cached, cache_write) = (sum.cache_read_input_tokens.0, sum.cache_creation_input_tokens.0);
         let caches = cached.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         let input = sum.input_tokens.0.map(|it| it.saturating_add(caches));
-        said.settle(Usage { input, cached, cache_write, output: sum.output_tokens.0, reasoning: None });
+        said.settle(Usage { input, cached, cache_write, output: sum.output_tokens.0, reasoning });
     }
 }
 
@@ -208,7 +216,8 @@ mod tests {
     }
 
     fn end(reason: &str) -> Value {
-        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 7}})
+        let usage = json!({"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 2}});
+        json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": usage})
     }
 
     fn stop() -> Value {
@@ -240,7 +249,7 @@ mod tests {
     }
 
     const USAGE: Usage =
-        Usage { input: Some(17), cached: Some(4), cache_write: Some(3), output: Some(7), reasoning: None };
+        Usage { input: Some(17), cached: Some(4), cache_write: Some(3), output: Some(7), reasoning: Some(2) };
 
     #[test]
     fn a_stream_gives_the_same_answer_in_every_form_and_split() {
@@ -266,7 +275,8 @@ mod tests {
         let body = json!({"type": "message", "id": "msg_1", "model": "m-1", "stop_reason": "end_turn",
             "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "größe → "},
                 {"type": "tool_use", "input": {}}, {"type": "text", "text": "🦀"}],
-            "usage": {"input_tokens": 10, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3, "output_tokens": 7}});
+            "usage": {"input_tokens": 10, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3, "output_tokens": 7,
+                "output_tokens_details": {"thinking_tokens": 2}}});
         let stream = Stream::json(&Anthropic, body.to_string().into_bytes());
         let read = stream.reads_alike_in_every_split();
         assert_eq!((read.complete(), read.usage), (TEXT, USAGE));

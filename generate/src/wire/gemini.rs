@@ -191,6 +191,9 @@ impl Fold for Chunks {
         } else {
             Lax(Some(vec![serde_json::from_slice(body).map_err(|error| unreadable(&error))?]))
         };
+        if chunks.iter().next().is_none() {
+            return Err(WireError::protocol("the response is a list without an answer"));
+        }
         for chunk in chunks.iter() {
             if chunk.error.0.is_some() {
                 return Err(failure::inside(body, ErrorKind::Server { wait: None }));

@@ -446,6 +446,8 @@ mod tests {
             (None, "Bad gateway\n", "protocol"),
             (None, "Bad gateway", "protocol"),
             (json, "{}", "protocol"),
+            (json, "[]", "protocol"),
+            (json, "[1]", "protocol"),
             (json, r#"{"ok":true}"#, "protocol"),
             (json, r#"{"error":{"message":"m"}}"#, "protocol"),
             (json, r#"{"error":{"message":"m","code":"rate_limit_exceeded"}}"#, "rate"),

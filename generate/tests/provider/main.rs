@@ -5,6 +5,7 @@
 
 mod cassettes;
 mod chains;
+mod conformance;
 mod faults;
 mod keys;
 mod rig;
