@@ -10,12 +10,15 @@
 //!
 //! `cargo xtask density [SESSIONS]` holds that many sessions (10,000) and asks each of them a second time.
 //!
+//! `cargo xtask python` builds the wheel of the Python package and tests it in a fresh virtual environment.
+//!
 //! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
 mod density;
 mod kernels;
 mod profile;
+mod python;
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -32,9 +35,10 @@ fn main() -> ExitCode {
         Some("density") => density::measure(words.get(1..).unwrap_or_default()),
         Some("scans") => scans::measure(),
         Some("profile") => profile::make(),
+        Some("python") => python::test(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [FILTER] | check | bars | density | scans | kernels | profile"
+            "usage: cargo xtask test [FILTER] | check | bars | density | scans | kernels | profile | python"
         )),
     };
     match result {
