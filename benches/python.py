@@ -17,7 +17,7 @@ import threading
 import time
 
 HELLO = "print('hello')"
-ROUNDS = 300
+ROUNDS, BURST = 30, 20
 CALLS = 1000
 WORK = "x = 0\nfor i in range(200_000): x += i * i\nprint(x)"
 
@@ -131,8 +131,8 @@ def compare():
         contender.tools()
     for at in range(ROUNDS):
         for name, contender in contenders.items():
-            hello[name].append(timed(contender.run, HELLO))
-            if at % 30 == 0:
+            hello[name] += [timed(contender.run, HELLO) for _ in range(BURST)]
+            if at % 3 == 0:
                 calls[name].append(timed(contender.tools))
     print(f"{'':<16} {'hello, p50 ms':>14} {'p95 ms':>8} {f'{CALLS} calls, ms':>16} {'8 threads / 1':>14}")
     for name, contender in contenders.items():

@@ -65,7 +65,18 @@ fn corpus() -> Option<PathBuf> {
 fn cargo(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository()).args(words);
+    without_our_package(&mut command);
     command
+}
+
+/// Takes away what cargo tells this program about itself: build scripts look at some of it, and dependencies would be compiled
+/// again after each `cargo build` without it.
+fn without_our_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn run(mut command: Command) -> Result<()> {

@@ -180,6 +180,10 @@ pub(crate) struct Events {
 
 impl capibara::EventSink for Events {
     fn event(&mut self, event: Event, _deadline: Instant) {
+        // Those about tools come with each call; the others are rare.
+        if self.function.is_none() && !matches!(event, Event::Started { .. } | Event::Usage { .. }) {
+            return;
+        }
         Python::attach(|py| {
             self.hooks.look(py);
             let Some(function) = &self.function else { return };

@@ -122,7 +122,7 @@ def run(
     >>> capibara.run("raise SystemExit(3)").exit_code
     3
     """
-    sandbox = _sandbox(
+    sandbox = _sandbox_of(
         policy,
         timeout=timeout,
         memory=memory,
@@ -180,7 +180,7 @@ async def run_async(
     >>> asyncio.run(capibara.run_async("print(6 * 7)")).stdout
     '42\\n'
     """
-    sandbox = _sandbox(
+    sandbox = _sandbox_of(
         policy,
         timeout=timeout,
         memory=memory,
@@ -210,7 +210,7 @@ async def run_async(
 _plain = forgotten_in_children(Sandbox)
 
 
-def _sandbox(policy: Path, **given: Any) -> Sandbox:
+def _sandbox_of(policy: Path, **given: Any) -> Sandbox:
     # A preset as it is stays the same; files of policies may change.
     nothing = all(value is None or value is False or value == () for value in given.values())
     if nothing and policy in ("strict", "moderate", "permissive"):

@@ -22,6 +22,8 @@ from ._values import (
     Written,
 )
 
+__all__ = ["Canceler", "Engine", "Outcome", "Policy", "Session", "Tool", "main"]
+
 _Code = str | bytes | os.PathLike[str]
 _Files = Sequence[tuple[str | os.PathLike[str], str | None]]
 _Time = str | float | timedelta

@@ -17,9 +17,11 @@ def forgotten_in_children(make: Callable[..., T]) -> Callable[..., T]:
 
     def kept(*arguments: Any) -> T:
         key = (make, *arguments)
-        found = _made.get(key)
-        # Of two threads that make one, both use the first.
-        return found if found is not None else _made.setdefault(key, make(*arguments))
+        found: T | None = _made.get(key)
+        if found is None:
+            # Of two threads that make one, both use the first.
+            found = _made.setdefault(key, make(*arguments))
+        return found
 
     return kept
 

@@ -101,16 +101,15 @@ async def _awaited(result: Awaitable[Any]) -> str:
     return _to_json(await result)
 
 
-def _to_json(result: Any) -> str:
-    return json.dumps(result, default=_as_json, allow_nan=False)
-
-
 def _as_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
         return value.value
     raise TypeError(f"a tool's result is JSON, and {type(value).__name__} is not")
+
+
+_to_json = json.JSONEncoder(default=_as_json, allow_nan=False, separators=(",", ":")).encode
 
 
 @forgotten_in_children
