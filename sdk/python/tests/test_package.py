@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pathlib
+import signal
 import subprocess
 import sys
 import unittest
@@ -62,8 +63,6 @@ class CommandLine(unittest.TestCase):
         self.assertIn("Usage: capibara", self.command("--help").stdout)
 
     def test_ctrl_c(self):
-        import signal
-
         words = [sys.executable, "-m", "capibara", "run", "-c", "import itertools\nprint('begun', flush=True)\nmax(itertools.count())"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             self.assertEqual(process.stdout.readline(), "begun\n")
