@@ -122,6 +122,27 @@ impl Tool {
         Self::made(name.into(), description.into(), parameters, Arc::new(answer))
     }
 
+    /// As [`dynamic`](Self::dynamic), for a function that reads and writes JSON by itself: no number changes on the way, however
+    /// large.
+    pub fn json<E, F, Fut>(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        parameters: Option<Value>,
+        function: F,
+    ) -> Self
+    where
+        E: Into<ToolError>,
+        F: Fn(Box<RawValue>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Box<RawValue>, E>> + Send + 'static,
+    {
+        let function = Arc::new(function);
+        let answer = move |arguments: Box<RawValue>, most: usize| -> Answering {
+            let function = function.clone();
+            Box::pin(async move { to_json(&function(arguments).await.map_err(Into::into)?, most) })
+        };
+        Self::made(name.into(), description.into(), parameters, Arc::new(answer))
+    }
+
     fn made(name: String, description: String, parameters: Option<Value>, function: Arc<Function>) -> Self {
         Self(Arc::new(Definition {
             name,
@@ -254,6 +275,12 @@ impl ToolError {
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Self::about(Why::Internal, message)
+    }
+
+    /// The tool takes other arguments. The script sees the text, and may take it for a `TypeError`.
+    #[must_use]
+    pub fn arguments(message: impl Into<String>) -> Self {
+        Self::about(Why::Arguments, message)
     }
 
     pub(crate) fn about(why: Why, message: impl Into<String>) -> Self {

@@ -12,6 +12,8 @@
 //!
 //! `cargo xtask dist` makes what is shipped, in `target/dist`.
 //!
+//! `cargo xtask python` builds the wheel of the Python package and tests it in a fresh virtual environment.
+//!
 //! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
@@ -19,6 +21,7 @@ mod density;
 mod dist;
 mod kernels;
 mod profile;
+mod python;
 mod scans;
 
 use std::path::{Path, PathBuf};
@@ -36,9 +39,10 @@ fn main() -> ExitCode {
         Some("density") => density::measure(words.get(1..).unwrap_or_default()),
         Some("scans") => scans::measure(),
         Some("profile") => profile::make(),
+        Some("python") => python::test(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [FILTER] | check | dist | bars | density | scans | kernels | profile"
+            "usage: cargo xtask test [FILTER] | check | dist | bars | density | scans | kernels | profile | python"
         )),
     };
     match result {
@@ -65,7 +69,18 @@ fn corpus() -> Option<PathBuf> {
 fn cargo(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository()).args(words);
+    without_our_package(&mut command);
     command
+}
+
+/// Takes away what cargo tells this program about itself: build scripts look at some of it, and dependencies would be compiled
+/// again after each `cargo build` without it.
+fn without_our_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn run(mut command: Command) -> Result<()> {
