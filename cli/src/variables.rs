@@ -13,6 +13,11 @@ pub const CAPIBARA_CACHE_DIR: &str = "CAPIBARA_CACHE_DIR";
 /// below `XDG_CONFIG_HOME`, or `~/.config/capibara`.
 pub const CAPIBARA_HOME: &str = "CAPIBARA_HOME";
 
+/// A file that `capibara runtime export` wrote: where no runtime is installed, it is taken from there and not built. Read by the engine.
+///
+/// Compiled code in it is not used. Default: the pack behind this program, if it has one.
+pub const CAPIBARA_PACK: &str = "CAPIBARA_PACK";
+
 /// Set to anything but the empty string, it keeps the work of a finished build below `build/` in the cache folder, for
 /// those who look into the recipe. Read by the recipe.
 pub const CAPIBARA_KEEP_BUILD: &str = "CAPIBARA_KEEP_BUILD";
@@ -56,4 +61,4 @@ pub const CAPIBARA_PROGRESS: &str = "CAPIBARA_PROGRESS";
 pub const CAPIBARA_PROFILE: &str = "CAPIBARA_PROFILE";
 
 /// Those of our variables that are no settings.
-pub(crate) const FOLDERS_AND_BUILD: [&str; 3] = [CAPIBARA_CACHE_DIR, CAPIBARA_HOME, CAPIBARA_KEEP_BUILD];
+pub(crate) const FOLDERS_AND_BUILD: [&str; 4] = [CAPIBARA_CACHE_DIR, CAPIBARA_HOME, CAPIBARA_PACK, CAPIBARA_KEEP_BUILD];

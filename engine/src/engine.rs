@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use capibara_policies::Verdict;
 use capibara_runtimes::{
-    BuildOptions, Folders, Language as Recipe, Manifest, PackedCode, Phase, Progress, ProgressEvent, Runtime, RuntimeError, Silent,
-    Unpacked,
+    BuildOptions, Folders, Language as Recipe, Manifest, PackedCode, Phase, Progress, ProgressEvent, Runtime,
+    RuntimeError, Silent, Unpacked,
 };
 use wasmtime::{Linker, Module};
 
@@ -48,7 +48,8 @@ pub struct EngineConfig {
     /// How many runs and turns may be under way at one time, and how many may wait. Default: `None`, all start at once.
     pub queue: Option<Queue>,
     /// A pack, as [`Engine::export`] writes it, to take a runtime from where none is installed; its compiled code is not used. Default: the
-    /// pack in this program, if it has one (crate `capibara-runtime-python`), and else a runtime is built from its sources.
+    /// variable `CAPIBARA_PACK`, or the pack in this program, if it has one (crate `capibara-runtime-python`), and else a runtime is built
+    /// from its sources.
     pub pack: Option<PathBuf>,
 }
 
@@ -662,7 +663,8 @@ fn compiled_module(
     match artifact::make_folder(&folder).and_then(|()| artifact::store(&path, &bytes)) {
         Ok(_) => artifact::load(engine, artifact::open(&path, None, false)?),
         Err(error) => {
-            let text = format!("compiled code cannot be kept in `{}` ({error}); each start compiles it", folder.display());
+            let text =
+                format!("compiled code cannot be kept in `{}` ({error}); each start compiles it", folder.display());
             progress.event(ProgressEvent::Message(text));
             artifact::load_built_in(engine, &bytes)
         }

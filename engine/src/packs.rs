@@ -21,6 +21,8 @@ use crate::error::EngineError;
 /// What stands at the end of a program that has a pack behind it.
 const MARK: [u8; 16] = *b"capibara pack 1\n";
 
+/// Names a pack to take a runtime from, where none is installed.
+const PACK_VARIABLE: &str = "CAPIBARA_PACK";
 /// Bytes behind a pack: its size and the mark.
 const FOOT: usize = 24;
 
@@ -52,10 +54,11 @@ pub(crate) enum Pack {
 }
 
 impl Pack {
-    /// The pack for a language: the one that is named, or else that of this program.
+    /// The pack for a language: the one that is named, by the configuration or the environment, or else that of this program.
     pub(crate) fn find(named: Option<&Path>, language: Recipe) -> Option<Self> {
-        if let Some(path) = named {
-            return Some(Self::File(path.into()));
+        let variable = || std::env::var_os(PACK_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        if let Some(path) = named.map(Path::to_path_buf).or_else(variable) {
+            return Some(Self::File(path));
         }
         match language {
             #[cfg(feature = "python")]
@@ -88,8 +91,10 @@ impl Pack {
         progress.event(ProgressEvent::Started { phase: Phase::Unpack, total: None });
         let mut unpacked = match self {
             Self::File(path) => {
-                let file = File::open(&path).map_err(|source| {
-                    RuntimeError::Io { action: "open", path: path.clone(), source }
+                let file = File::open(&path).map_err(|source| RuntimeError::Io {
+                    action: "open",
+                    path: path.clone(),
+                    source,
                 })?;
                 capibara_runtimes::unpack(BufReader::new(file), &path)?
             }

@@ -335,12 +335,7 @@ pub(crate) fn publish(finished: &Path, place: &Path, old: &Path) -> Result<(), R
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{
-        os::unix::fs::PermissionsExt,
-        sync::Mutex,
-        thread,
-        time::Duration,
-    };
+    use std::{os::unix::fs::PermissionsExt, sync::Mutex, thread, time::Duration};
 
     use super::*;
     use crate::progress::Silent;
@@ -367,7 +362,9 @@ pub(crate) mod tests {
         let folder = scratch("temporary");
         let text = folder.to_str().unwrap();
         let find = |variables: &[(&str, &str)]| {
-            Folders::from_variables(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+            Folders::from_variables(|name| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+            })
         };
         let found = find(&[("HOME", ""), ("TMPDIR", text)]).unwrap().cache;
         assert_eq!(found.parent(), Some(&*folder));

@@ -80,7 +80,8 @@ pub fn pack(runtime: &Runtime, compiled: &[PackedCode], to: impl Write) -> Resul
     let manifest = &runtime.manifest;
     let code = read_artifact(&runtime.code(), &manifest.code)?;
     let image = read_artifact(&runtime.image(), &manifest.image)?;
-    write(manifest, &code, &image, compiled, to).map_err(|error| RuntimeError::io("write", Path::new("the pack"), error))
+    write(manifest, &code, &image, compiled, to)
+        .map_err(|error| RuntimeError::io("write", Path::new("the pack"), error))
 }
 
 fn read_artifact(path: &Path, artifact: &Artifact) -> Result<Vec<u8>, RuntimeError> {
@@ -92,13 +93,7 @@ fn read_artifact(path: &Path, artifact: &Artifact) -> Result<Vec<u8>, RuntimeErr
     Err(RuntimeError::WrongDigest { path: path.into(), expected: artifact.sha256.clone(), found })
 }
 
-fn write(
-    manifest: &Manifest,
-    code: &[u8],
-    image: &[u8],
-    compiled: &[PackedCode],
-    to: impl Write,
-) -> io::Result<()> {
+fn write(manifest: &Manifest, code: &[u8], image: &[u8], compiled: &[PackedCode], to: impl Write) -> io::Result<()> {
     let mut options = XzOptions::with_preset(PRESET);
     options.set_check_sum_type(CheckType::Crc64);
     options.set_block_size(NonZeroU64::new(BLOCK));
@@ -135,13 +130,17 @@ pub fn unpack(pack: impl Read, origin: &Path) -> Result<Unpacked, RuntimeError> 
         let bytes = take(name)?;
         let found = digest::of_bytes(&bytes);
         let expected = artifact.sha256.clone();
-        if found == expected { Ok(bytes) } else { Err(RuntimeError::WrongDigest { path: origin.join(name), expected, found }) }
+        if found == expected {
+            Ok(bytes)
+        } else {
+            Err(RuntimeError::WrongDigest { path: origin.join(name), expected, found })
+        }
     };
     let code = artifact(CODE, &manifest.code)?;
     let image = artifact(IMAGE, &manifest.image)?;
-    let compiled = files.into_iter().filter_map(|(name, bytes)| {
-        Some(PackedCode { file: name.strip_prefix(COMPILED)?.to_owned(), bytes })
-    });
+    let compiled = files
+        .into_iter()
+        .filter_map(|(name, bytes)| Some(PackedCode { file: name.strip_prefix(COMPILED)?.to_owned(), bytes }));
     Ok(Unpacked { compiled: compiled.collect(), manifest, code, image })
 }
 
@@ -372,7 +371,8 @@ mod tests {
             let text = reason(&|tar| tar.append_data(&mut header(file, 0), name, &[][..]).unwrap());
             assert!(text.contains("does not belong"), "{name}: {text}");
         }
-        let link = reason(&|tar| tar.append_link(&mut header(tar::EntryType::Symlink, 0), CODE, "/etc/passwd").unwrap());
+        let link =
+            reason(&|tar| tar.append_link(&mut header(tar::EntryType::Symlink, 0), CODE, "/etc/passwd").unwrap());
         assert!(link.contains("does not belong"), "{link}");
         let twice = reason(&|tar| tar.append_data(&mut header(file, 0), MANIFEST, &[][..]).unwrap());
         assert!(twice.contains("twice"), "{twice}");

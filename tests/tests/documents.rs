@@ -22,7 +22,10 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("capibara runtime export python.tar.xz", "tests/tests/packs.rs"),
     ("capibara runtime import python.tar.xz", "tests/tests/packs.rs"),
     ("capibara repl --fuel 2G --out charts", "asks for lines; tests/tests/repl.rs"),
-    ("capibara model add local --kind openai-chat --base-url http://127.0.0.1:8080/v1 --model qwen --no-key", "tests/tests/ask.rs"),
+    (
+        "capibara model add local --kind openai-chat --base-url http://127.0.0.1:8080/v1 --model qwen --no-key",
+        "tests/tests/ask.rs",
+    ),
     ("capibara ask \"total per region in sales.csv\" --read sales.csv", "asks a model; tests/tests/ask.rs"),
 ];
 

@@ -107,12 +107,9 @@ fn a_pack_that_is_damaged_or_none_is_refused() {
     let mut damaged = pack().to_vec();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0xff;
-    for (name, bytes) in [
-        ("damaged", &damaged[..]),
-        ("cut", &pack()[..middle]),
-        ("empty", b""),
-        ("text", b"print(1)\n"),
-    ] {
+    for (name, bytes) in
+        [("damaged", &damaged[..]), ("cut", &pack()[..middle]), ("empty", b""), ("text", b"print(1)\n")]
+    {
         let path = sandbox.file(name, bytes);
         let ran = run_in(&sandbox, &cache, &["runtime", "import", path.to_str().unwrap()]);
         assert_eq!(ran.code, Some(125), "{name}: {ran:?}");

@@ -20,7 +20,11 @@ fn shipped(test: &str) -> Option<PathBuf> {
 
 /// Runs commands of the file, each under a name, in a root that holds it, `/proc` and `/tmp` and nothing else, with an empty environment;
 /// gives the exit code, output and messages of each. `writable` says whether `/tmp` is.
-fn in_an_empty_root(test: &str, writable: bool, commands: &[(&str, &str)]) -> Option<HashMap<String, (i32, String, String)>> {
+fn in_an_empty_root(
+    test: &str,
+    writable: bool,
+    commands: &[(&str, &str)],
+) -> Option<HashMap<String, (i32, String, String)>> {
     let program = shipped(test)?;
     let dir = tempfile::tempdir().unwrap();
     let (root, results) = (dir.path().join("root"), dir.path().join("results"));

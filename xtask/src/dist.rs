@@ -17,21 +17,35 @@ pub(crate) fn folder() -> PathBuf {
     repository().join("target").join("dist")
 }
 
+/// The pack of the installed runtime, which `capibara` writes; one that was written before is taken again.
+pub(crate) fn pack(capibara: &Path) -> Result<PathBuf> {
+    let folder = folder();
+    std::fs::create_dir_all(&folder)?;
+    runtime(capibara, &["install", "python"], None)?;
+    let listed = Command::new(capibara).args(["runtime", "list", "--format", "json"]).output();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.context("failed to list runtimes")?.stdout)?;
+    // The one in use is the first.
+    let sha256 = listed["runtimes"][0]["sha256"].as_str().context("no runtime is installed")?;
+    let (pack, mark) = (folder.join("python.tar.xz"), folder.join("python.sha256"));
+    if !pack.is_file() || std::fs::read_to_string(&mark).ok().as_deref() != Some(sha256) {
+        runtime(capibara, &["export"], Some(&pack))?;
+        std::fs::write(mark, sha256)?;
+    }
+    Ok(pack)
+}
+
+fn runtime(capibara: &Path, words: &[&str], file: Option<&Path>) -> Result<()> {
+    let mut command = Command::new(capibara);
+    command.arg("runtime").args(words).args(file);
+    run(command)
+}
+
 pub(crate) fn make() -> Result<()> {
     let folder = folder();
     std::fs::create_dir_all(&folder)?;
     let linked = link(&folder)?;
-    let runtime = |words: &[&str], to: &Path| {
-        let mut command = Command::new(&linked);
-        command.arg("runtime").args(words).arg(to);
-        run(command)
-    };
-    let mut install = Command::new(&linked);
-    install.args(["runtime", "install", "python"]);
-    run(install)?;
-    let (program, pack) = (folder.join("capibara"), folder.join("python.tar.xz"));
-    runtime(&["export", "--program"], &program)?;
-    runtime(&["export"], &pack)?;
+    let (program, pack) = (folder.join("capibara"), pack(&linked)?);
+    runtime(&linked, &["export", "--program"], Some(&program))?;
     for (path, most) in [(&program, LARGEST_PROGRAM), (&pack, LARGEST_CRATE)] {
         let bytes = std::fs::metadata(path)?.len();
         let mebibytes = bytes as f64 / f64::from(1 << 20);

@@ -15,7 +15,9 @@ const MYPY: &str = "mypy==2.4.1";
 /// `cargo xtask python`. `PYTHON` names the interpreter (`python3`); it must be 3.10 or later.
 pub(crate) fn test() -> Result<()> {
     let folder = repository().join("target/python");
-    run(cargo(&["run", "--release", "--quiet", "--bin", "capibara", "--", "runtime", "install", "python"]))?;
+    run(cargo(&["build", "--release", "--quiet", "--bin", "capibara"]))?;
+    let pack = crate::dist::pack(&repository().join("target/release/capibara"))?;
+    std::fs::copy(pack, repository().join("sdk/python/python/capibara/python.tar.xz"))?;
     let wheel = build(&folder)?;
     let fresh = environment(&folder.join("fresh"), true)?;
     run(pip(&fresh, &["--no-index", &wheel.display().to_string()]))?;
@@ -25,6 +27,7 @@ pub(crate) fn test() -> Result<()> {
     unittest.env("PATH", folder.join("nothing")).current_dir(&folder);
     unittest.args(["-m", "unittest", "discover", "-s"]).arg(tests);
     run(unittest)?;
+    run(nothing_but_the_wheel(&fresh, &folder))?;
     run(pip(&fresh, &[MYPY]))?;
     for words in [&["mypy.stubtest", "capibara"][..], &["mypy", "--strict", "-p", "capibara"]] {
         let mut types = Command::new(&fresh);
@@ -32,6 +35,17 @@ pub(crate) fn test() -> Result<()> {
         run(types)?;
     }
     Ok(())
+}
+
+/// A script, where no runtime is installed and the environment is empty.
+fn nothing_but_the_wheel(python: &Path, folder: &Path) -> Command {
+    let temporary = folder.join("temporary");
+    let _ = std::fs::remove_dir_all(&temporary);
+    let _ = std::fs::create_dir_all(&temporary);
+    let mut hello = Command::new(python);
+    hello.env_clear().env("TMPDIR", temporary).current_dir(folder);
+    hello.args(["-c", "import capibara; assert capibara.run('print(6 * 7)').stdout == '42\\n'"]);
+    hello
 }
 
 /// Builds the wheel. The engine in it is the one that `cargo build` makes.

@@ -200,7 +200,10 @@ impl Asking<'_> {
         let deadline = wanted.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         let os = |error: io::Error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error);
 
-        let engine = Engine::new(EngineConfig::default())?;
+        let mut config = EngineConfig::default();
+        // What was accepted before and has no checks is run once.
+        config.single_run = wanted.offline && checks.is_empty();
+        let engine = Engine::new(config)?;
         prepare(&engine, Language::Python, given.live)?;
         let input = if self.files.is_some() && !wanted.explain { standard_input()? } else { Arc::default() };
         let watch = Watch::start(&Canceler::default()).map_err(os)?;

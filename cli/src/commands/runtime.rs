@@ -87,9 +87,10 @@ pub(crate) struct ImportArguments {
 }
 
 fn target(name: &str) -> Result<Target, String> {
-    Target::ALL.into_iter().find(|target| target.triple() == name).ok_or_else(|| {
-        format!("code can be compiled for {}", Target::ALL.map(Target::triple).join(" and "))
-    })
+    Target::ALL
+        .into_iter()
+        .find(|target| target.triple() == name)
+        .ok_or_else(|| format!("code can be compiled for {}", Target::ALL.map(Target::triple).join(" and ")))
 }
 
 #[derive(Debug, Args)]
@@ -171,9 +172,8 @@ fn export(arguments: &ExportArguments) -> Result<ExitCode, Failure> {
         return Ok(answer(&pack, ExitCode::Yes));
     }
     let shown = arguments.file.display().to_string();
-    let failed = |error: io::Error| {
-        Failure::new("output-file", format!("failed to write `{shown}`")).with_cause(&error)
-    };
+    let failed =
+        |error: io::Error| Failure::new("output-file", format!("failed to write `{shown}`")).with_cause(&error);
     let folder = arguments.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // It appears whole or not at all.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;

@@ -103,10 +103,10 @@ fn tools_of(tools: Vec<PyRef<'_, Tool>>) -> Vec<capibara::Tool> {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, cache_dir=None, queue=None))]
-    fn new(cache_dir: Option<PathBuf>, queue: Option<(usize, usize)>) -> PyResult<Self> {
+    #[pyo3(signature = (*, cache_dir=None, queue=None, pack=None))]
+    fn new(cache_dir: Option<PathBuf>, queue: Option<(usize, usize)>, pack: Option<PathBuf>) -> PyResult<Self> {
         let mut config = EngineConfig::default();
-        config.cache_dir = cache_dir;
+        (config.cache_dir, config.pack) = (cache_dir, pack);
         config.queue = queue.map(|(running, waiting)| Queue { running, waiting });
         capibara::Engine::new(config).map(Self).map_err(of_engine)
     }

@@ -90,7 +90,11 @@ class Tool:
 @final
 class Engine:
     def __new__(
-        cls, *, cache_dir: str | os.PathLike[str] | None = None, queue: tuple[int, int] | None = None
+        cls,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        queue: tuple[int, int] | None = None,
+        pack: str | os.PathLike[str] | None = None,
     ) -> Engine: ...
     def prepare(self, language: str = "python", *, live: bool = False) -> None: ...
     def scan(self, code: _Code, policy: Policy, *, language: str | None = None) -> Scan: ...

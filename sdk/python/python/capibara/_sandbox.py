@@ -348,7 +348,7 @@ class Session:
 
 @forgotten_in_children
 def _engine(cache_dir: str | None, queue: tuple[int, int] | None) -> Engine:
-    return Engine(cache_dir=cache_dir, queue=queue)
+    return Engine(cache_dir=cache_dir, queue=queue, pack=packed_runtime())
 
 
 @forgotten_in_children
