@@ -107,6 +107,14 @@ fn execute(args: &[OsString]) -> ExitCode {
             let format = init.output.format;
             commands::init::execute(&init).unwrap_or_else(|failure| report(&failure, format, None))
         }
+        Command::Doctor(doctor) => {
+            let format = doctor.output.format;
+            commands::doctor::execute(&doctor).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Completions(completions) => commands::completions::execute(&completions),
+        Command::Man(man) => {
+            commands::man::execute(&man).unwrap_or_else(|failure| report(&failure, Format::Text, None))
+        }
     }
 }
 
