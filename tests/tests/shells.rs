@@ -57,6 +57,7 @@ fn bash_completes_commands_options_and_values() {
         ("capibara doc", &["doctor"]),
         ("capibara audit ve", &["verify"]),
         ("capibara run --max-", &["--max-disk", "--max-output"]),
+        ("capibara run --wat", &["--watch"]),
         ("capibara doctor --format ", &["json", "text"]),
         ("capibara completions z", &["zsh"]),
     ] {

@@ -14,6 +14,7 @@ pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;
+pub(crate) mod watch;
 
 use capibara::Language;
 use clap::Args;
