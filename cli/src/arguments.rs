@@ -13,8 +13,11 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::commands::ask::{AskArguments, GenerateArguments};
 use crate::commands::audit::AuditCommand;
+use crate::commands::completions::CompletionsArguments;
 use crate::commands::config::ConfigCommand;
+use crate::commands::doctor::DoctorArguments;
 use crate::commands::init::InitArguments;
+use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::policy::PolicyCommand;
 use crate::commands::repl::ReplArguments;
@@ -71,6 +74,13 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     // Its help is that of the arguments.
     Init(InitArguments),
+    // As above.
+    Doctor(DoctorArguments),
+    // As above.
+    Completions(CompletionsArguments),
+    // As above; for packages.
+    #[command(hide = true)]
+    Man(ManArguments),
 }
 
 impl Command {
@@ -86,9 +96,14 @@ impl Command {
             | Self::Runtime(_)
             | Self::Audit(_) => true,
             Self::Config(command) => command.reads_settings(),
-            Self::Init(_) | Self::Model(_) => false,
+            Self::Init(_) | Self::Model(_) | Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
+}
+
+/// The whole definition.
+pub(crate) fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// What came of reading the command line.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capibara_policies::FileGrant;
 
@@ -14,6 +14,11 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
+    /// What of this machine is granted.
+    pub(crate) fn host(&self) -> &Path {
+        &self.host
+    }
+
     pub(crate) fn of_policy(&self) -> FileGrant {
         FileGrant { host: self.host.clone(), guest: self.guest.clone() }
     }

@@ -24,6 +24,7 @@ mod settings;
 mod signals;
 mod tool_program;
 pub mod variables;
+mod watching;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,7 +67,7 @@ fn execute(args: &[OsString]) -> ExitCode {
     match command {
         Command::Run(run) => {
             let (format, live) = (run.how.shown.format, run.given.live);
-            commands::run::execute(*run, &settings).unwrap_or_else(|failure| report(&failure, format, Some(live)))
+            commands::run::execute(&run, &settings).unwrap_or_else(|failure| report(&failure, format, Some(live)))
         }
         Command::Repl(repl) => {
             commands::repl::execute(*repl, &settings).unwrap_or_else(|failure| report(&failure, Format::Text, None))
@@ -106,6 +107,14 @@ fn execute(args: &[OsString]) -> ExitCode {
         Command::Init(init) => {
             let format = init.output.format;
             commands::init::execute(&init).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Doctor(doctor) => {
+            let format = doctor.output.format;
+            commands::doctor::execute(&doctor).unwrap_or_else(|failure| report(&failure, format, None))
+        }
+        Command::Completions(completions) => commands::completions::execute(&completions),
+        Command::Man(man) => {
+            commands::man::execute(&man).unwrap_or_else(|failure| report(&failure, Format::Text, None))
         }
     }
 }

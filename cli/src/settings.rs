@@ -9,9 +9,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,14 +94,10 @@ impl Key {
 /// Words that people may look for in the file, and where they belong instead.
 fn advice(word: &str) -> Option<String> {
     let grant = "what a script is given is said for each run, or in a policy: `capibara run --read data script.py`";
-    let meant = |key: &str| Some(format!("did you mean `{key}`?"));
     match word {
         "read" | "write" | "overlay" | "out" | "apply" | "env" | "net" | "secret" | "secrets" | "package"
         | "packages" | "tool" | "tools" | "grants" => Some(grant.into()),
         "limits" => Some("limits stand at the left, by the names of their flags: `timeout: 30s`".into()),
-        "wall_time" => meant("timeout"),
-        "output" => meant("max_output"),
-        "bytes_written" | "disk" => meant("max_disk"),
         "live" | "epoch" | "seed" | "language" | "dry_run" | "events" => {
             Some(format!("that is said for each run: `capibara run --{}`", word.replace('_', "-")))
         }
@@ -180,6 +176,27 @@ pub(crate) struct Settings {
     pub(crate) profile: Option<Set<Vec<String>>>,
 }
 
+/// One thing that is wrong with what is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// Where it is said.
+    pub(crate) place: WrongPlace,
+    /// With the place in it.
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Where something wrong is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WrongPlace {
+    /// A line of the file. With a key that is unknown and the one that was meant, if one is near.
+    Line(u32, Option<(String, String)>),
+    /// The file as a whole: it is not read without the line that is told, either.
+    File,
+    /// A variable.
+    Variable(&'static str),
+}
+
 /// Reads `true` or `false`.
 pub(crate) fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
@@ -225,7 +242,30 @@ impl Settings {
         Ok(settings)
     }
 
+    /// All that is wrong with what is set for this process.
+    pub(crate) fn examine() -> Vec<Wrong> {
+        let mut settings = Self::default();
+        let folders = PolicyFolders::from_environment();
+        let mut wrong = match path(&folders).map(|path| (read(&path), path)) {
+            Some((Ok(Some(text)), path)) => settings.take_file(&path, &text, folders.home.as_deref()),
+            Some((Err(failure), _)) => {
+                vec![Wrong { place: WrongPlace::File, message: failure.full_message(), hint: failure.hint }]
+            }
+            Some((Ok(None), _)) | None => Vec::new(),
+        };
+        wrong.extend(settings.take_variables(|name| std::env::var_os(name)));
+        wrong
+    }
+
     fn read_variables(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), Failure> {
+        match self.take_variables(variable).into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(unusable(vec![first])),
+        }
+    }
+
+    fn take_variables(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
         for key in Key::ALL {
             let name = key.variable();
             // As everywhere: one that is empty is not set.
@@ -235,28 +275,42 @@ impl Settings {
                 (_, Some(text)) => self.set(*key, text, Origin::Variable(name)),
                 (_, None) => Err("it is not UTF-8".into()),
             };
-            set.map_err(|why| {
-                Failure::new("config-invalid", format!("the variable {name} cannot be used: {why}")).with_hint(format!(
-                    "it is {}, for example `{name}={}`",
-                    key.expected(),
-                    key.example()
-                ))
-            })?;
+            if let Err(why) = set {
+                wrong.push(Wrong {
+                    place: WrongPlace::Variable(name),
+                    message: format!("the variable {name} cannot be used: {why}"),
+                    hint: Some(format!("it is {}, for example `{name}={}`", key.expected(), key.example())),
+                });
+            }
         }
-        Ok(())
+        wrong
     }
 
     fn read_file(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Result<(), Failure> {
+        let wrong = self.take_file(path, text, home);
+        if wrong.is_empty() { Ok(()) } else { Err(unusable(wrong)) }
+    }
+
+    fn take_file(&mut self, path: &Path, text: &str, home: Option<&Path>) -> Vec<Wrong> {
         let shown = path.display().to_string();
-        let entries = flat_document(&shown, text).map_err(|problem| {
-            let hint = problem.hint.clone();
-            unusable(vec![(problem.to_string(), hint)])
-        })?;
+        let entries = match flat_document(&shown, text) {
+            Ok(entries) => entries,
+            Err(problem) => {
+                let without = without_line(text, problem.line);
+                let alone = problem.line > 0 && flat_document(&shown, &without).is_ok();
+                let place = if alone { WrongPlace::Line(problem.line, None) } else { WrongPlace::File };
+                return vec![Wrong { place, message: problem.to_string(), hint: problem.hint }];
+            }
+        };
         let mut wrong = Vec::new();
         for FlatEntry { key, value, key_place, value_place } in entries {
             let at = |(line, column): (u32, u32), what: String| format!("{shown}:{line}:{column}: {what}");
             let Some(known) = Key::ALL.iter().copied().find(|known| known.name() == key) else {
-                wrong.push((at(key_place, format!("unknown key `{}`", beginning(&key))), Some(hint_for(&key))));
+                wrong.push(Wrong {
+                    place: WrongPlace::Line(key_place.0, meant(&key).map(|meant| (key.clone(), meant.to_owned()))),
+                    message: at(key_place, format!("unknown key `{}`", beginning(&key))),
+                    hint: Some(hint_for(&key)),
+                });
                 continue;
             };
             let origin = Origin::File(path.to_path_buf(), key_place.0);
@@ -266,10 +320,11 @@ impl Settings {
             };
             if let Err(why) = set {
                 let hint = format!("`{key}` is {}, for example `{key}: {}`", known.expected(), known.example());
-                wrong.push((at(value_place, why), Some(hint)));
+                let place = WrongPlace::Line(key_place.0, None);
+                wrong.push(Wrong { place, message: at(value_place, why), hint: Some(hint) });
             }
         }
-        if wrong.is_empty() { Ok(()) } else { Err(unusable(wrong)) }
+        wrong
     }
 
     fn set(&mut self, key: Key, text: &str, origin: Origin) -> Result<(), String> {
@@ -381,7 +436,9 @@ pub(crate) fn format_of_variable() -> Option<Format> {
 /// The text of the file, if there is one.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     let cannot = |why: &str| Failure::new("config-unreadable", format!("`{}` cannot be read: {why}", path.display()));
-    let file = match File::open(path) {
+    // Without waiting: what stands there may be a pipe that nobody writes to.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
@@ -404,6 +461,12 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     String::from_utf8(bytes).map(Some).map_err(|_| cannot("it is not UTF-8"))
 }
 
+/// A text whose line of this number, from 1, is a comment.
+fn without_line(text: &str, number: u32) -> String {
+    let commented = |(at, line)| if at == number { format!("# {line}") } else { String::from(line) };
+    (1..).zip(text.split_inclusive('\n')).map(commented).collect()
+}
+
 /// The beginning of a word somebody else chose, for a message.
 fn beginning(word: &str) -> String {
     match word.char_indices().nth(60) {
@@ -412,25 +475,47 @@ fn beginning(word: &str) -> String {
     }
 }
 
-fn hint_for(word: &str) -> String {
-    let names = Key::ALL.iter().map(|key| key.name());
-    advice(word)
-        .or_else(|| nearest(word, names.clone()).map(|meant| format!("did you mean `{meant}`?")))
-        .unwrap_or_else(|| {
-            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-            format!("there are {}", names.join(", "))
-        })
+/// The key that was meant, if it is one by another name or nearly one.
+fn meant(word: &str) -> Option<&'static str> {
+    match word {
+        "wall_time" => Some("timeout"),
+        "output" => Some("max_output"),
+        "bytes_written" | "disk" => Some("max_disk"),
+        _ if advice(word).is_some() => None,
+        _ => nearest(word, Key::ALL.iter().map(|key| key.name())),
+    }
 }
 
-/// What is wrong with the file; at least one thing, each with its place and what to do about it.
-fn unusable(mut wrong: Vec<(String, Option<String>)>) -> Failure {
+fn hint_for(word: &str) -> String {
+    advice(word).or_else(|| meant(word).map(|meant| format!("did you mean `{meant}`?"))).unwrap_or_else(|| {
+        let names: Vec<String> = Key::ALL.iter().map(|key| format!("`{}`", key.name())).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+/// Variables that look like ours and mean nothing, each with the one that was meant, if one is near.
+pub(crate) fn unknown_variables() -> Vec<(String, Option<String>)> {
+    let known: Vec<&str> =
+        Key::ALL.iter().map(|key| key.variable()).chain(variables::FOLDERS_AND_BUILD.iter().copied()).collect();
+    let mut unknown: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("CAPIBARA_") && !known.contains(&name.as_str()))
+        .collect();
+    unknown.sort();
+    let ends = || known.iter().filter_map(|known| known.strip_prefix("CAPIBARA_"));
+    let meant = |name: &str| nearest(name.trim_start_matches("CAPIBARA_"), ends()).map(|end| format!("CAPIBARA_{end}"));
+    unknown.into_iter().map(|name| (name.clone(), meant(&name))).collect()
+}
+
+/// What is wrong; at least one thing, each with its place and what to do about it.
+fn unusable(mut wrong: Vec<Wrong>) -> Failure {
     if wrong.len() == 1
-        && let Some((message, hint)) = wrong.pop()
+        && let Some(Wrong { message, hint, .. }) = wrong.pop()
     {
         return Failure { hint, ..Failure::new("config-invalid", message) };
     }
     let mut message = "the configuration cannot be used:".to_owned();
-    for (line, hint) in wrong {
+    for Wrong { message: line, hint, .. } in wrong {
         message.push('\n');
         message.push_str(&line);
         if let Some(hint) = hint {
@@ -494,6 +579,35 @@ mod tests {
         for relative in ["./mine.yaml", "policies/mine.yaml", "../x.yaml"] {
             assert!(variable(relative).unwrap_err().message.contains("working directory"), "{relative}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_place() {
+        let mut settings = Settings::default();
+        let text = "stats: maybe\ntiemout: 1s\nenv: A=b\ndisk: 1MiB\n";
+        let found = settings.take_file(Path::new("/c/config.yaml"), text, None);
+        let near = |key: &str, meant: &str| Some((key.to_owned(), meant.to_owned()));
+        let places: Vec<WrongPlace> = found.into_iter().map(|wrong| wrong.place).collect();
+        assert_eq!(
+            places,
+            [
+                WrongPlace::Line(1, None),
+                WrongPlace::Line(2, near("tiemout", "timeout")),
+                WrongPlace::Line(3, None),
+                WrongPlace::Line(4, near("disk", "max_disk")),
+            ]
+        );
+        for (text, place) in [
+            ("fuel: 1G\nfuel: 2G\n", WrongPlace::Line(2, None)),
+            ("- a\n", WrongPlace::Line(1, None)),
+            ("fuel: [\n- a: b\n}: {", WrongPlace::File),
+        ] {
+            let broken = settings.take_file(Path::new("/c/config.yaml"), text, None);
+            assert!(matches!(&broken[..], [wrong] if wrong.place == place), "{broken:?}");
+        }
+        let given = |name: &str| (name.ends_with("_TIMEOUT") || name.ends_with("_FUEL")).then(|| "x".into());
+        let found: Vec<WrongPlace> = settings.take_variables(given).into_iter().map(|wrong| wrong.place).collect();
+        assert_eq!(found, [WrongPlace::Variable("CAPIBARA_FUEL"), WrongPlace::Variable("CAPIBARA_TIMEOUT")]);
     }
 
     #[test]

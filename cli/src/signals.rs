@@ -46,6 +46,17 @@ pub(crate) struct Caught {
 }
 
 impl Caught {
+    /// Notes signals from now on. The second one of a kind ends the process at once.
+    pub(crate) fn start() -> io::Result<Self> {
+        let caught = Self::default();
+        for (signal, seen) in [(SIGINT, &caught.interrupt), (SIGTERM, &caught.terminate)] {
+            // In this order: the first of them looks whether the signal was seen before, the second notes it.
+            flag::register_conditional_default(signal, Arc::clone(seen))?;
+            flag::register(signal, Arc::clone(seen))?;
+        }
+        Ok(caught)
+    }
+
     /// Whether one has.
     pub(crate) fn any(&self) -> bool {
         self.get().is_some()
@@ -150,6 +161,10 @@ fn give_back_terminal(idle: Arc<AtomicBool>) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Watch {
     caught: Caught,
+    /// Those of the canceler.
+    canceling: Vec<SigId>,
+    /// Whether other runs follow in the same process.
+    others_follow: bool,
 }
 
 impl Watch {
@@ -157,14 +172,22 @@ impl Watch {
     ///
     /// A signal handler may do next to nothing, so it sets flags, and the run looks at its own.
     pub(crate) fn start(canceler: &Canceler) -> io::Result<Self> {
-        let caught = Caught::default();
-        for (signal, seen) in [(SIGINT, &caught.interrupt), (SIGTERM, &caught.terminate)] {
-            // In this order: the first of them looks whether the signal was seen before, the others note it.
-            flag::register_conditional_default(signal, Arc::clone(seen))?;
-            flag::register(signal, Arc::clone(seen))?;
-            flag::register(signal, canceler.flag())?;
+        let mut watch = Self::one_of_many(&Caught::start()?, canceler)?;
+        watch.others_follow = false;
+        Ok(watch)
+    }
+
+    /// As [`start`](Self::start), for one run of several while signals are noted in `caught`. One that has come already
+    /// cancels it, too.
+    pub(crate) fn one_of_many(caught: &Caught, canceler: &Canceler) -> io::Result<Self> {
+        let mut watch = Self { caught: caught.clone(), canceling: Vec::new(), others_follow: true };
+        for signal in [SIGINT, SIGTERM] {
+            watch.canceling.push(flag::register(signal, canceler.flag())?);
         }
-        Ok(Self { caught })
+        if caught.any() {
+            canceler.cancel();
+        }
+        Ok(watch)
     }
 
     /// What has come so far, to look at from elsewhere.
@@ -172,11 +195,14 @@ impl Watch {
         self.caught.clone()
     }
 
-    /// The run is over: tells what came, and gives the signals their usual effect again.
+    /// The run is over: tells what came, and, unless others follow, gives the signals their usual effect again.
     pub(crate) fn finish(self) -> Option<Signal> {
         let signal = self.caught.get();
-        self.caught.interrupt.store(true, Ordering::SeqCst);
-        self.caught.terminate.store(true, Ordering::SeqCst);
+        self.canceling.into_iter().for_each(forget);
+        if !self.others_follow {
+            self.caught.interrupt.store(true, Ordering::SeqCst);
+            self.caught.terminate.store(true, Ordering::SeqCst);
+        }
         signal
     }
 }

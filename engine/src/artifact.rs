@@ -341,6 +341,21 @@ pub(crate) fn trusted(meta: &fs::Metadata) -> Result<(), String> {
 /// Opens a file that [`store`] wrote, or whose digest `expected` says what it must be. With `thorough`, its whole
 /// content is digested even if nothing looks changed.
 pub(crate) fn open(path: &Path, expected: Option<&str>, thorough: bool) -> Result<Opened, OpenError> {
+    let (opened, fresh) = look(path, expected, thorough)?;
+    if let Some(record) = fresh {
+        // A record that cannot be written only costs the next start a digest.
+        let _ = record.write(path);
+    }
+    Ok(opened)
+}
+
+/// Says what [`open`] would, with the whole content digested, and writes nothing.
+pub(crate) fn examine(path: &Path, expected: Option<&str>) -> Result<(), OpenError> {
+    look(path, expected, true).map(drop)
+}
+
+/// The file, and the record to write beside it if its content was digested.
+fn look(path: &Path, expected: Option<&str>, thorough: bool) -> Result<(Opened, Option<Record>), OpenError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => OpenError::Missing { path: path.into() },
         _ => OpenError::Io { path: path.into(), source },
@@ -363,15 +378,15 @@ pub(crate) fn open(path: &Path, expected: Option<&str>, thorough: bool) -> Resul
         (None, None) => return Err(OpenError::Missing { path: record_path(path) }),
     };
     let present = Record::of(&file, expected.clone()).map_err(failed)?;
+    let mut fresh = None;
     if thorough || record.as_ref() != Some(&present) {
         let found = digest(&mut file).map_err(failed)?;
         if found != expected {
             return Err(OpenError::Corrupt { path: path.into(), expected, found });
         }
-        // A record that cannot be written only costs the next start a digest.
-        let _ = present.write(path);
+        fresh = Some(present);
     }
-    Ok(Opened { file, sha256: expected })
+    Ok((Opened { file, sha256: expected }, fresh))
 }
 
 #[cfg(test)]
@@ -395,6 +410,24 @@ mod tests {
         fs::write(&path, b"first").unwrap();
         assert!(open(&path, None, false).is_ok());
         assert!(open(&path, None, true).is_ok());
+    }
+
+    #[test]
+    fn examining_writes_nothing() {
+        let dir = folder();
+        let path = dir.path().join("code");
+        store(&path, b"first").unwrap();
+        fs::write(&path, b"first").unwrap();
+        let record = fs::read(record_path(&path)).unwrap();
+        assert!(examine(&path, None).is_ok());
+        assert_eq!(fs::read(record_path(&path)).unwrap(), record);
+        fs::write(&path, b"other").unwrap();
+        assert!(matches!(examine(&path, None), Err(OpenError::Corrupt { .. })));
+        fs::remove_file(record_path(&path)).unwrap();
+        assert!(
+            matches!(examine(&path, None), Err(OpenError::Missing { path }) if path == record_path(&dir.path().join("code")))
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -53,10 +53,10 @@ const LARGEST_BUFFER: usize = 4 << 20;
 /// Bytes at the top of a fiber stack that stay resident between runs.
 const KEEP_STACK: usize = 128 << 10;
 /// Mappings of a slot, and of a fiber stack.
-const SLOT_MAPPINGS: usize = 3;
-const STACK_MAPPINGS: usize = 2;
+pub(crate) const SLOT_MAPPINGS: usize = 3;
+pub(crate) const STACK_MAPPINGS: usize = 2;
 /// Mappings that are left to everything else in the process: an allocator that gets none ends it.
-const SPARE_MAPPINGS: usize = 4096;
+pub(crate) const SPARE_MAPPINGS: usize = 4096;
 
 /// No memory or stack for a guest.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,7 @@ mod artifacts;
 pub mod audit;
 mod cancel;
 mod changes;
+pub mod checkup;
 mod engine;
 mod error;
 mod events;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use capibara::{Limits, LimitsChange, Policy};
-use capibara_policies::{PolicyFolders, format_count, format_duration, format_size, nearest};
+use capibara_policies::{PolicyFolders, format_count, format_duration, format_size};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,6 @@ use crate::output::json::{self, SCHEMA};
 use crate::output::text::Console;
 use crate::output::{Format, answer};
 use crate::settings::{self, Key, Origin, Settings};
-use crate::variables;
 
 /// A file of settings that sets nothing and explains everything.
 const CONFIG: &str = include_str!("../templates/config.yaml");
@@ -310,18 +309,10 @@ fn texts_of(limits: &Limits) -> [Option<String>; 5] {
 
 /// Tells of variables that look like ours and mean nothing.
 fn tell_unknown_variables() {
-    let known: Vec<&str> =
-        Key::ALL.iter().map(|key| key.variable()).chain(variables::FOLDERS_AND_BUILD.iter().copied()).collect();
-    let mut unknown: Vec<String> = std::env::vars_os()
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("CAPIBARA_") && !known.contains(&name.as_str()))
-        .collect();
-    unknown.sort();
     let console = Console::new();
-    for name in unknown {
-        let ends = known.iter().filter_map(|known| known.strip_prefix("CAPIBARA_"));
-        console.say(&match nearest(name.trim_start_matches("CAPIBARA_"), ends) {
-            Some(meant) => format!("the variable {name} sets nothing: did you mean CAPIBARA_{meant}?"),
+    for (name, meant) in settings::unknown_variables() {
+        console.say(&match meant {
+            Some(meant) => format!("the variable {name} sets nothing: did you mean {meant}?"),
             None => format!("the variable {name} sets nothing"),
         });
     }

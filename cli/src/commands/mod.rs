@@ -2,15 +2,19 @@
 
 pub(crate) mod ask;
 pub(crate) mod audit;
+pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod init;
+pub(crate) mod man;
 pub(crate) mod model;
 pub(crate) mod policy;
 pub(crate) mod repl;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod scan;
+pub(crate) mod watch;
 
 use capibara::Language;
 use clap::Args;

@@ -17,7 +17,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{ArgAction, Args};
 
 use crate::artifacts::Artifacts;
-use crate::commands::dry_run;
+use crate::commands::{dry_run, watch};
 use crate::errors::Failure;
 use crate::exit_code::{ExitCode, LARGEST_SCRIPT_CODE};
 use crate::grants::{self, Mount};
@@ -33,6 +33,7 @@ use crate::script::{self, Found, Place};
 use crate::settings::{Key, Origin, Settings, parse_switch};
 use crate::signals::{Signal, Watch};
 use crate::tool_program::{self, ToolProgram};
+use crate::watching::{During, Watching};
 
 /// Run a script
 ///
@@ -238,6 +239,13 @@ pub(crate) struct How {
     /// the policy denies it.
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// Run it again whenever its files change
+    ///
+    /// Its files are the script, the modules it imports from its folder, and files (not folders) that --read names. A run that is under way is canceled
+    /// then. Ctrl-C ends it, with exit code 130. With --format json there is one object a line for each run. Only for scripts that are files.
+    #[arg(long, conflicts_with_all = ["dry_run", "events", "code", "module"])]
+    pub(crate) watch: bool,
 }
 
 /// How a run is shown.
@@ -369,10 +377,13 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the script and gives back how the process ends.
-pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(run: &RunArguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    if run.how.watch {
+        return watch::execute(run, settings);
+    }
     let live = run.given.live;
     let events = run.how.events.as_ref().map(Events::open).transpose()?;
-    match (execute_told(run, settings, events.as_ref()), events) {
+    match (execute_told(run, settings, events.as_ref(), None), events) {
         (Err(failure), Some(events)) => {
             let told = events.ended(&mut RunReport::failed(&failure, live));
             if !events.on_stdout() {
@@ -385,9 +396,22 @@ pub(crate) fn execute(run: RunArguments, settings: &Settings) -> Result<ExitCode
     }
 }
 
-fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Events>) -> Result<ExitCode, Failure> {
-    let policy = &run.given.policy.take().map_or_else(|| settings.policy(), Ok)?;
-    let RunArguments { source, args, given, files, how } = &run;
+/// Runs the script once; `watching` for changes of its files, if it is to be run again then.
+pub(super) fn execute_told(
+    run: &RunArguments,
+    settings: &Settings,
+    events: Option<&Events>,
+    watching: Option<&Watching>,
+) -> Result<ExitCode, Failure> {
+    let set;
+    let policy = match &run.given.policy {
+        Some(policy) => policy,
+        None => {
+            set = settings.policy()?;
+            &set
+        }
+    };
+    let RunArguments { source, args, given, files, how } = run;
     let (Given { live, epoch, seed, .. }, How { language, shown, .. }) = (given, how);
     let format = &shown.format;
     let (found, mut bounds) = (script_of(source)?, Bounds::new(policy, given, settings)?);
@@ -400,17 +424,22 @@ fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Even
         }
         language => language?,
     };
+    let folder = found.place.as_ref().map(|place| place.folder.clone());
     let mut job = job_of(found, args, language, &bounds.applied)?;
+    if let (Some(watching), Some(folder)) = (watching, &folder) {
+        watching.also(folder, &job.modules);
+    }
     job.stdin = if from_standard_input(source) { Stdin::Closed } else { standard_input() };
     super::policy::tell_expired(policy);
     (job.epoch, job.seed, job.live) = (*epoch, *seed, *live);
 
     let mut config = EngineConfig::default();
-    config.single_run = true;
+    // Where others follow, the engine gives back what it mapped.
+    config.single_run = watching.is_none();
     let engine = Engine::new(config)?;
     let scan = engine.scan(&job);
     if run.how.dry_run {
-        return Ok(dry_run::tell(&run, &job, &scan, &bounds));
+        return Ok(dry_run::tell(run, &job, &scan, &bounds));
     }
     let recorder = Recorder::open(&job, &scan)?;
     if scan.verdict == Verdict::Deny {
@@ -422,16 +451,18 @@ fn execute_told(mut run: RunArguments, settings: &Settings, events: Option<&Even
         output::scan::warn(&Console::new(), &scan);
     }
     // What is denied starts nothing.
-    let started = folder_of(&run, &engine).and_then(|out| {
+    let started = folder_of(run, &engine).and_then(|out| {
         job.tools = tool_program::tools(&run.given.tool)?;
-        Ok((run_recorded(&run, &engine, job, language, events)?, out))
+        Ok((run_recorded(run, &engine, job, language, events, watching)?, out))
     });
     match started {
         Ok((ended, out)) => {
             recorder.ended(&ended.outcome);
-            // The process ends after this: giving back what the engine mapped would only take time.
-            std::mem::forget(engine);
-            told(&run, ended, out.as_ref(), &bounds, events)
+            if watching.is_none() {
+                // The process ends after this: giving back what the engine mapped would only take time.
+                std::mem::forget(engine);
+            }
+            told(run, ended, out.as_ref(), &bounds, events, watching)
         }
         Err(failure) => {
             recorder.failed(&failure);
@@ -452,11 +483,18 @@ fn run_recorded(
     mut job: Job,
     language: Language,
     events: Option<&Events>,
+    watching: Option<&Watching>,
 ) -> Result<Ended, Failure> {
     prepare(engine, job.language, job.live)?;
 
-    let watch = Watch::start(&job.canceler())
-        .map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
+    let canceler = job.canceler();
+    let watch = match watching {
+        Some(watching) => watching.caught().and_then(|caught| Watch::one_of_many(caught, &canceler)),
+        None => Watch::start(&canceler),
+    };
+    let watch =
+        watch.map_err(|error| Failure::new("operating-system", "failed to watch for signals").with_cause(&error))?;
+    let changes = watching.map(|watching| watching.during(canceler));
     if let Some(events) = events {
         events.begin(&job, &job.limits, language, watch.caught());
         job.events = Some(Box::new(events.clone()));
@@ -484,11 +522,12 @@ fn run_recorded(
     };
     left.broken = left.broken.or_else(|| events.and_then(Events::take_broken));
     let signal = watch.finish();
+    let changed = changes.is_some_and(During::finish);
     if signal == Some(Signal::Interrupt) && rustix::termios::isatty(rustix::stdio::stderr()) {
         // The terminal has shown `^C`, at the end of what it shows.
         left.line_open |= !left.erased;
     }
-    Ok(Ended { language, left, signal, outcome: outcome? })
+    Ok(Ended { language, left, signal, changed, outcome: outcome? })
 }
 
 /// Says what there is to say of a run, and gives back how the process ends.
@@ -498,6 +537,7 @@ fn told(
     out: Option<&OutFolder>,
     bounds: &Bounds,
     events: Option<&Events>,
+    watching: Option<&Watching>,
 ) -> Result<ExitCode, Failure> {
     let console = Console::after(&ended.left);
     let artifacts = Artifacts::keep(out, &ended.outcome);
@@ -511,6 +551,9 @@ fn told(
     console.tools(&ended.outcome.tools);
     if run.how.shown.stats {
         console.stats(&ended.outcome);
+    }
+    if let Some(watching) = watching {
+        watching.speak_through(console);
     }
     let report = || RunReport::of(ended.outcome, !bounds.narrow).with_files(artifacts.written, overlay.applied);
     Ok(tell_json(report, run.how.shown.format, events, code))
@@ -542,7 +585,7 @@ fn denied(outcome: Outcome, format: &Format, events: Option<&Events>, can_grant:
 }
 
 /// Whether the script comes by standard input, by whatever name.
-fn from_standard_input(source: &Source) -> bool {
+pub(super) fn from_standard_input(source: &Source) -> bool {
     let names = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
     source.script.as_deref().is_some_and(|script| names.iter().any(|name| script == OsStr::new(name)))
 }
@@ -681,12 +724,14 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     left: Left,
     signal: Option<Signal>,
+    /// Whether it was canceled because a file of it changed.
+    changed: bool,
 }
 
 impl Ended {
     /// A script in Python that no signal ended.
     pub(crate) fn by_itself(outcome: Outcome, left: Left) -> Self {
-        Self { language: Language::Python, outcome, left, signal: None }
+        Self { language: Language::Python, outcome, left, signal: None, changed: false }
     }
 
     /// Says on standard error how the run ended where the exit code alone does not tell, and gives back that code.
@@ -695,6 +740,10 @@ impl Ended {
         if let (Some(signal), true) = (self.signal, canceled) {
             console.say(&format!("canceled by {}", signal.name()));
             return Ok(signal.exit_code());
+        }
+        if self.changed && canceled {
+            // What comes next is told when it begins.
+            return Ok(ExitCode::Interrupted);
         }
         match &self.left.broken {
             Some(Broken::Failed(stream, error)) => return Ok(lost(error, *stream)),

@@ -140,6 +140,23 @@ pub(crate) unsafe fn unmap(addr: *mut u8, len: usize) {
     unsafe { libc::munmap(addr.cast(), len) };
 }
 
+/// Whether ranges of these sizes can be mapped at one time. They are unmapped again.
+pub(crate) fn try_to_map(sizes: &[usize]) -> io::Result<()> {
+    let mut mapped = Vec::new();
+    let mut result = Ok(());
+    for &len in sizes {
+        match map_anonymous(len, Protection::None) {
+            Ok(addr) => mapped.push((addr, len)),
+            Err(error) => result = Err(error),
+        }
+    }
+    for (addr, len) in mapped {
+        // SAFETY: mapped above, and its address was given to nobody.
+        unsafe { unmap(addr, len) };
+    }
+    result
+}
+
 /// Sixteen bytes from the system's random generator.
 pub(crate) fn random_u128() -> io::Result<u128> {
     let mut bytes = [0_u8; 16];
