@@ -57,7 +57,7 @@ fn is_shown(prints: &[String], output: &str) -> bool {
     let durations = Regex::new(r#"\b\d+(\.\d+)?(ms|s|m)\b|"wall_ms":[\d.]+"#).unwrap();
     let plain = |line: &str| durations.replace_all(line.trim_end(), "#").into_owned();
     let mut pattern = String::from(r"\A");
-    for line in prints {
+    for line in prints.iter().filter(|line| !line.is_empty()) {
         if line == "…" {
             pattern += r"(?:.*\n)*?";
         } else {
@@ -127,6 +127,48 @@ fn every_command_that_is_shown_does_what_is_shown() {
     }
     assert!(elsewhere.is_empty(), "in no document: {elsewhere:?}");
     assert!(count >= 15, "{count} commands");
+}
+
+/// The anchor of a heading, as mdbook and forges make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn no_link_is_dead() {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let code = Regex::new(r"(?s)```.*?```|`[^`\n]*`").unwrap();
+    let pages = ["", "docs", "policies/src/rules/pages", "fuzz", "sdk/python"];
+    // The pages of the root as they are called in the book.
+    let in_book = |to: &str| repository().join(to);
+    let mut count = 0;
+    for folder in pages.map(|folder| repository().join(folder)) {
+        for page in fs::read_dir(&folder).unwrap().map(|page| page.unwrap().path()) {
+            if page.extension().is_none_or(|end| end != "md") {
+                continue;
+            }
+            // Code is no link.
+            let text = code.replace_all(&fs::read_to_string(&page).unwrap(), "").into_owned();
+            for found in link.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()) {
+                if found.contains("://") || found.starts_with("mailto:") || found.contains("…") {
+                    continue;
+                }
+                let (path, heading) = found.split_once('#').unwrap_or((found, ""));
+                let beside = if path.is_empty() { page.clone() } else { folder.join(path) };
+                let to = if beside.exists() { beside } else { in_book(path) };
+                assert!(to.exists(), "{}: {found}", page.display());
+                if !heading.is_empty() && to.extension().is_some_and(|end| end == "md") {
+                    let headings = fs::read_to_string(&to).unwrap();
+                    let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+                    let there = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+                    assert!(there, "{}: {found}", page.display());
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 50, "{count} links");
 }
 
 #[test]

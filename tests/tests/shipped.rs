@@ -114,3 +114,111 @@ fn names_an_interpreter(program: &Path) -> bool {
     let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
     (0..count).any(|header| number(headers + header * size, 4) == 3)
 }
+
+/// A file beside the single file, if it was made here.
+fn beside(program: &Path, end: &str) -> Option<PathBuf> {
+    let files = fs::read_dir(program.parent()?).ok()?.flatten().map(|file| file.path());
+    files.into_iter().find(|path| path.to_string_lossy().ends_with(end))
+}
+
+#[test]
+fn the_install_script_takes_only_what_has_its_digest() {
+    let test = "the_install_script_takes_only_what_has_its_digest";
+    let Some(program) = shipped(test) else { return };
+    if Command::new("curl").arg("--version").output().is_err() {
+        return skip(test, "unavailable: curl");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (release, home) = (dir.path().join("release"), dir.path().join("home"));
+    fs::create_dir_all(&release).unwrap();
+    let name = format!("capibara-{}-linux", std::env::consts::ARCH);
+    let file = release.join(&name);
+    fs::copy(&program, &file).unwrap();
+    let sums = Command::new("sha256sum").arg("--binary").arg(&name).current_dir(&release).output().unwrap();
+    fs::write(release.join("SHA256SUMS"), &sums.stdout).unwrap();
+    let install = || {
+        let mut command = Command::new("sh");
+        command.arg(repository().join("deploy/install.sh")).arg(format!("file://{}", release.display()));
+        finish(command.env("HOME", &home).output().unwrap())
+    };
+    let ran = install();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let installed = home.join(".local/bin/capibara");
+    assert_eq!(fs::read(&installed).unwrap(), fs::read(&program).unwrap());
+    // Of a changed file nothing is left, and what was there stays.
+    fs::write(&file, "#!/bin/sh\ntouch /tmp/never\n").unwrap();
+    let ran = install();
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("it is not installed"), "{ran:?}");
+    let left: Vec<_> = fs::read_dir(home.join(".local/bin")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["capibara"]);
+    assert_eq!(fs::read(&installed).unwrap(), fs::read(&program).unwrap());
+    // No digest, no program.
+    fs::write(release.join("SHA256SUMS"), "").unwrap();
+    let ran = install();
+    assert!(ran.code == Some(1) && ran.stderr.contains("names no digest"), "{ran:?}");
+}
+
+#[test]
+fn the_image_holds_the_one_file_and_runs_as_nobody() {
+    let test = "the_image_holds_the_one_file_and_runs_as_nobody";
+    let Some(program) = shipped(test) else { return };
+    let Some(image) = beside(&program, "-image.tar") else { return skip(test, "unavailable: the image") };
+    let dir = tempfile::tempdir().unwrap();
+    let unpack = |archive: &Path, to: &str| {
+        let to = dir.path().join(to);
+        fs::create_dir_all(&to).unwrap();
+        let ran = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&to).status().unwrap();
+        assert!(ran.success());
+        to
+    };
+    let folder = unpack(&image, "image");
+    let read =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+    let (manifest, config) = (&read("manifest.json")[0], read("config.json"));
+    assert_eq!(manifest["Layers"], serde_json::json!(["layer.tar"]));
+    let layer = folder.join("layer.tar");
+    let sum = finish(Command::new("sha256sum").arg(&layer).output().unwrap()).stdout;
+    assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", sum.split(' ').next().unwrap()));
+    assert_eq!(
+        (&config["config"]["User"], &config["config"]["Entrypoint"]),
+        (&"65534:65534".into(), &serde_json::json!(["/capibara"]))
+    );
+    let root = unpack(&layer, "root");
+    let mut names: Vec<_> = fs::read_dir(&root).unwrap().map(|it| it.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["capibara", "tmp"]);
+    assert_eq!(fs::read(root.join("capibara")).unwrap(), fs::read(&program).unwrap());
+    // A container engine, where there is one that works.
+    let loaded = Command::new("docker").arg("load").arg("--input").arg(&image).output();
+    if !loaded.is_ok_and(|loaded| loaded.status.success()) {
+        return skip(test, "unavailable: a container engine (the image was looked at and not started)");
+    }
+    let tag = manifest["RepoTags"][0].as_str().unwrap();
+    let words =
+        ["run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", tag, "run", "-c", "print(6 * 7)"];
+    let ran = finish(Command::new("docker").args(words).output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "42\n"), "{ran:?}");
+}
+
+#[test]
+fn the_package_holds_program_manual_and_completions() {
+    let test = "the_package_holds_program_manual_and_completions";
+    let Some(program) = shipped(test) else { return };
+    let Some(package) = beside(&program, ".deb") else { return skip(test, "unavailable: dpkg-deb made no package") };
+    let dir = tempfile::tempdir().unwrap();
+    let unpacked = Command::new("dpkg-deb").arg("--extract").arg(&package).arg(dir.path()).status().unwrap();
+    assert!(unpacked.success());
+    for file in [
+        "bin/capibara",
+        "share/man/man1/capibara-run.1.gz",
+        "share/bash-completion/completions/capibara",
+        "share/doc/capibara/copyright",
+    ] {
+        assert!(dir.path().join("usr").join(file).is_file(), "{file}");
+    }
+    let ran = finish(Command::new(dir.path().join("usr/bin/capibara")).arg("--version").output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let control = finish(Command::new("dpkg-deb").arg("--field").arg(&package).output().unwrap()).stdout;
+    assert!(control.contains("Package: capibara\n") && !control.contains("Depends:"), "{control}");
+}

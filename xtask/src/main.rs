@@ -10,13 +10,16 @@
 //!
 //! `cargo xtask density [SESSIONS]` holds that many sessions (10,000) and asks each of them a second time.
 //!
-//! `cargo xtask dist` makes what is shipped, in `target/dist`.
+//! `cargo xtask dist` makes what is shipped, in `target/dist`, `cargo xtask book` the book, in `target/book`.
+//! `cargo xtask crates` packages the library and builds the ten lines of the book from the packages, with the network off.
 //!
 //! `cargo xtask python` builds the wheel of the Python package and tests it in a fresh virtual environment.
 //!
 //! `cargo xtask profile` makes the profile anew that guides the compiler of the Python runtime.
 
 mod bars;
+mod book;
+mod crates;
 mod density;
 mod dist;
 mod kernels;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         Some("test") => test(words.get(1..).unwrap_or_default()),
         Some("check") => check(),
         Some("bars") => bars::measure(),
+        Some("book") => book::make(),
+        Some("crates") => crates::test(),
         Some("dist") => dist::make(),
         Some("density") => density::measure(words.get(1..).unwrap_or_default()),
         Some("scans") => scans::measure(),
@@ -42,7 +47,7 @@ fn main() -> ExitCode {
         Some("python") => python::test(),
         Some("kernels") => kernels::command(words.get(1..).unwrap_or_default()),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [FILTER] | check | dist | bars | density | scans | kernels | profile | python"
+            "usage: cargo xtask test [FILTER] | check | dist | crates | book | bars | density | scans | kernels | profile | python"
         )),
     };
     match result {

@@ -187,7 +187,7 @@ fn shortened(text: &str) -> String {
 fn models(checks: &mut Vec<Check>, folder: &Path) {
     const NAME: &str = "models";
     let file = folder.join(models::FILE);
-    let profiles = match Profiles::read(&[&file]) {
+    let profiles = match Profiles::read([&file]) {
         Ok(profiles) => profiles,
         Err(error) => {
             let message = match error.hint() {

@@ -1268,7 +1268,7 @@ fn blocks(way: Way) -> Vec<Case> {
     let others = not_text(way.kind);
     let pieces = ["one ", "two ", "three"].map(|it| way.piece(it));
     let end = way.end(way.stop(), &[text], 20);
-    let between: Vec<_> = pieces.iter().flat_map(|it| [&others[..], &[it.clone()]].concat()).collect();
+    let between: Vec<_> = pieces.iter().flat_map(|it| [&others[..], std::slice::from_ref(it)].concat()).collect();
     let parts = [way.begin(), between.clone(), end.clone()].concat();
     cases.push(Case::completes("between what is no text", [way.of(&parts)], text, 1));
     let late = [way.begin(), pieces.to_vec(), others.clone(), end.clone()].concat();
