@@ -418,6 +418,12 @@ impl Engine {
         Ok(unpacked.manifest)
     }
 
+    /// Whether the runtime of a language is taken from a pack where none is installed, and not built. See [`EngineConfig::pack`].
+    #[must_use]
+    pub fn has_pack(&self, language: Language) -> bool {
+        language.runtime().is_some_and(|recipe| Pack::find(self.0.config.pack.as_deref(), recipe).is_some())
+    }
+
     /// The loaded guest. Without `building`, a runtime that is not there is an error.
     fn guest(
         &self,

@@ -233,6 +233,11 @@ fn usual_places() -> Vec<PathBuf> {
 /// The programs that building a runtime needs.
 fn programs(checks: &mut Vec<Check>, folders: &Folders) {
     const NAME: &str = "build-programs";
+    let engine = Engine::new(EngineConfig::default());
+    if engine.is_ok_and(|engine| engine.has_pack(capibara::Language::Python)) {
+        checks.push(Check::ok(NAME, "not needed: the runtime is unpacked, and not built"));
+        return;
+    }
     let missing = match capibara_runtimes::missing_prerequisites(folders, Language::Python, &BuildOptions::default()) {
         Ok(missing) if missing.is_empty() => {
             checks.push(Check::ok(NAME, "all that building a runtime needs is there"));
