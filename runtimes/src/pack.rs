@@ -41,6 +41,8 @@ const COMPILED: &str = "compiled/";
 
 /// The most that all files of a pack may come to, in bytes. Ours come to 60 MiB.
 const LARGEST: u64 = 512 << 20;
+/// Bytes behind the last file: tar fills its last record.
+const MOST_BEHIND: u64 = 1 << 20;
 /// The most files of compiled code.
 const MOST_COMPILED: usize = 16;
 /// Compression of xz, 0 to 9: what a pack is read for is worth seconds of writing.
@@ -170,6 +172,11 @@ fn files(pack: impl Read) -> io::Result<BTreeMap<String, Vec<u8>>> {
         if files.insert(name.clone(), bytes).is_some() {
             return Err(bad(format!("{name} stands in it twice")));
         }
+    }
+    // To the end of the container, whose own sums say that it is whole; behind the archive are zeros at most.
+    let behind = io::copy(&mut archive.into_inner().take(MOST_BEHIND), &mut io::sink())?;
+    if behind == MOST_BEHIND {
+        return Err(bad("there is more behind its files".to_owned()));
     }
     Ok(files)
 }

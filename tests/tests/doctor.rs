@@ -322,9 +322,9 @@ fn variables_that_mean_nothing_are_mended() {
         "export CAPIBARA_HOME=/",
     );
     assert_eq!(mended.status("configuration"), ["ok"]);
-    // Without any home there is none of the folders, and one command gives all of them a place.
+    // Without any home, and no place for temporary files, there is none of the folders, and one command gives all of them a place.
     let mended = place.is_mended(
-        "unset HOME CAPIBARA_HOME CAPIBARA_CACHE_DIR",
+        "unset HOME CAPIBARA_HOME CAPIBARA_CACHE_DIR; export TMPDIR=/proc/self/absent",
         ("cache-folder", "error", "nor HOME is set"),
         "export HOME=",
     );
