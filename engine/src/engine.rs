@@ -476,10 +476,12 @@ impl Engine {
             Err(error @ RuntimeError::Manifest { .. }) => Some(error.into()),
             Err(error) => return Err(error.into()),
         };
+        let from_sources = building.is_some_and(|building| building.sources.is_some());
+        let pack = Pack::find(self.0.config.pack.as_deref(), recipe).filter(|_| !from_sources);
         if let Some(error) = &damaged {
-            progress.event(ProgressEvent::Message(format!("{error}; making the runtime again")));
+            let making = if pack.is_some() { "unpacking" } else { "building" };
+            progress.event(ProgressEvent::Message(format!("{error}; {making} the runtime again")));
         }
-        let pack = Pack::find(self.0.config.pack.as_deref(), recipe).filter(|_| !builds_from_sources(building));
         match (pack, building) {
             (Some(pack), _) => self.load_pack(pack, variant, damaged.is_some(), progress),
             (None, Some(building)) => {
@@ -613,11 +615,6 @@ impl Engine {
         let start = Start::Runtime(Box::new(fence::Runtime::new(image, self.0.space.clone(), module, scripts)?));
         Ok(Guest { engine, instances, start, metering: variant.metering(), id })
     }
-}
-
-/// Whether a runtime is to be built from these sources, whatever packs there are.
-fn builds_from_sources(building: Option<&Building<'_>>) -> bool {
-    building.is_some_and(|building| building.sources.is_some())
 }
 
 /// The processor everything is compiled for, if this machine is one.

@@ -233,6 +233,7 @@ fn a_cache_that_cannot_be_written_is_an_error_that_says_so() {
             .command()
             .env_remove("CAPIBARA_CACHE_DIR")
             .env_remove("HOME")
+            .env("TMPDIR", "/proc/self/absent")
             .args(["run", "-c", "1"])
             .output()
             .unwrap(),
