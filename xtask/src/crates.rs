@@ -90,7 +90,7 @@ fn write_program(folder: &Path, more: &str) -> Result<()> {
     let main = page.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
     fs::create_dir_all(folder.join("src"))?;
     fs::write(folder.join("src/main.rs"), main.context("docs/start-embed.md has no program")?)?;
-    // Compiled as here, so that what is compiled here already is used.
+    // Compiled as here. A folder of packages is another source to cargo, so all of them are compiled once more.
     let workspace = fs::read_to_string(repository().join("Cargo.toml"))?;
     let profiles = workspace.find("[profile.release]").and_then(|at| workspace.get(at..)).unwrap_or_default();
     let manifest = format!(
