@@ -806,7 +806,7 @@ fn waits(way: Way) -> Vec<Case> {
             let between = seen.requests[1].at.duration_since(seen.requests[0].at);
             let told: Duration = seen.asked.waits.iter().sum();
             ensure!(between >= least && told >= least, "{between:?}, told {told:?}");
-            ensure!(between < at_most(told + Duration::from_millis(100)), "{between:?}, told {told:?}");
+            ensure!(between < at_most(told + Duration::from_millis(50)), "{between:?}, told {told:?}");
             let [refused, answered] = &seen.answer()?.attempts[..] else { return Err("not two attempts".into()) };
             ensure!(matches!(refused.end, AttemptEnd::Failed(ErrorKind::Rate { .. })), "{refused:?}");
             ensure!(refused.waited.is_zero() && answered.waited >= least, "{answered:?}");
