@@ -407,9 +407,7 @@ impl Engine {
         trusted: bool,
         progress: &dyn Progress,
     ) -> Result<Manifest, EngineError> {
-        progress.event(ProgressEvent::Started { phase: Phase::Unpack, total: None });
-        let mut unpacked = capibara_runtimes::unpack(pack, origin)?;
-        progress.event(ProgressEvent::Finished { phase: Phase::Unpack });
+        let mut unpacked = packs::read(pack, origin, progress)?;
         if !trusted && !unpacked.compiled.is_empty() {
             unpacked.compiled.clear();
             progress.event(ProgressEvent::Message("the compiled code in it is not taken".into()));

@@ -8,7 +8,7 @@
 //! whoever imports it says so.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use capibara_runtimes::{
@@ -23,6 +23,8 @@ const MARK: [u8; 16] = *b"capibara pack 1\n";
 
 /// Names a pack to take a runtime from, where none is installed.
 const PACK_VARIABLE: &str = "CAPIBARA_PACK";
+/// What errors call the pack of this program.
+const BUILT_IN: &str = "the runtime in this program";
 /// Bytes behind a pack: its size and the mark.
 const FOOT: usize = 24;
 
@@ -88,7 +90,6 @@ impl Pack {
     /// Reads all of it, and drops compiled code that must not be executed.
     pub(crate) fn unpack(self, progress: &dyn Progress) -> Result<Unpacked, EngineError> {
         let trusted = self.trusted();
-        progress.event(ProgressEvent::Started { phase: Phase::Unpack, total: None });
         let mut unpacked = match self {
             Self::File(path) => {
                 let file = File::open(&path).map_err(|source| RuntimeError::Io {
@@ -96,20 +97,27 @@ impl Pack {
                     path: path.clone(),
                     source,
                 })?;
-                capibara_runtimes::unpack(BufReader::new(file), &path)?
+                read(BufReader::new(file), &path, progress)?
             }
-            Self::BuiltIn(bytes) => capibara_runtimes::unpack(Cursor::new(bytes), &capibara_runtimes::built_in())?,
+            Self::BuiltIn(bytes) => read(bytes, Path::new(BUILT_IN), progress)?,
             Self::Behind { mut program, from, bytes } => {
                 program.seek(SeekFrom::Start(from)).map_err(EngineError::os("read this program's file"))?;
-                capibara_runtimes::unpack(BufReader::new(program.take(bytes)), &capibara_runtimes::built_in())?
+                read(BufReader::new(program.take(bytes)), Path::new(BUILT_IN), progress)?
             }
         };
-        progress.event(ProgressEvent::Finished { phase: Phase::Unpack });
         if !trusted {
             unpacked.compiled.clear();
         }
         Ok(unpacked)
     }
+}
+
+/// Reads a pack and compares it with its manifest. `origin` names it in errors.
+pub(crate) fn read(pack: impl Read, origin: &Path, progress: &dyn Progress) -> Result<Unpacked, EngineError> {
+    progress.event(ProgressEvent::Started { phase: Phase::Unpack, total: None });
+    let unpacked = capibara_runtimes::unpack(pack, origin)?;
+    progress.event(ProgressEvent::Finished { phase: Phase::Unpack });
+    Ok(unpacked)
 }
 
 /// Appends a pack to a program, so that it finds it there.

@@ -33,7 +33,7 @@ pub use build::{BuildOptions, Built, build, missing_prerequisites, profile};
 pub use error::RuntimeError;
 pub use folder::{CACHE_DIR_VARIABLE, Folders, KEEP_BUILD_VARIABLE, Runtime, list, locate};
 pub use manifest::{Artifact, Manifest, Patches, SCHEMA, Source};
-pub use pack::{PackedCode, Unpacked, built_in, pack, unpack};
+pub use pack::{PackedCode, Unpacked, pack, unpack};
 pub use prerequisite::Prerequisite;
 pub use progress::{Phase, Progress, ProgressEvent, Silent};
 pub use steps::{GuestCall, GuestFile, GuestResult, Preinitialized, StepError, Training, WasmSteps};

@@ -18,7 +18,7 @@ use std::{
     fs,
     io::{self, Read, Write},
     num::NonZeroU64,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriterMt};
@@ -246,12 +246,6 @@ impl Unpacked {
             reason: "the runtime vanished while it was being unpacked".to_owned(),
         })
     }
-}
-
-/// Where a pack was, for errors about one that is built into the program.
-#[must_use]
-pub fn built_in() -> PathBuf {
-    PathBuf::from("the runtime in this program")
 }
 
 #[cfg(test)]

@@ -132,6 +132,14 @@ impl Sandbox {
     }
 }
 
+/// Damages a file in its middle.
+pub fn flip_a_byte(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("a file to damage");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(path, bytes).expect("a damaged file");
+}
+
 /// The programs in Python that a document shows.
 #[must_use]
 pub fn shown_programs(document: &str) -> Vec<String> {

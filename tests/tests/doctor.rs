@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use capibara_tests::{Ran, Sandbox, cache, engine, finish, repository, skip};
+use capibara_tests::{Ran, Sandbox, cache, engine, finish, flip_a_byte, repository, skip};
 use serde_json::Value;
 
 /// A home, a cache folder and a folder of programs of its own.
@@ -175,13 +175,6 @@ fn is_root(place: &Place) -> bool {
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn flip_a_byte(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
-    fs::write(path, bytes).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use capibara_tests::{Ran, Sandbox, cache, engine, finish, skip};
+use capibara_tests::{Ran, Sandbox, cache, engine, finish, flip_a_byte, skip};
 
 fn sandbox() -> Sandbox {
     let _ = engine();
@@ -43,13 +43,6 @@ fn compiled(cache: &Path) -> PathBuf {
     found.retain(|path| path.extension().is_some_and(|e| e == "cwasm") && path.to_string_lossy().contains("fuel-"));
     assert_eq!(found.len(), 1);
     found.remove(0)
-}
-
-fn flip_a_byte(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
-    fs::write(path, bytes).unwrap();
 }
 
 #[test]
