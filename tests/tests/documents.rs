@@ -14,13 +14,14 @@ use capibara_tests::{cache, engine, finish, fixture, repository};
 use regex::Regex;
 
 /// Commands that are not run here, each with its reason. One that is not in a document any more fails the test.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("cargo run --release -- run fixtures/scripts/hello.py", "builds; CI runs it on a clean checkout"),
     ("cargo xtask test", "is what runs this test"),
     ("cargo xtask dist", "makes the file that tests/tests/shipped.rs starts"),
     ("capibara runtime export --program capibara-with-python", "tests/tests/packs.rs"),
     ("capibara runtime export python.tar.xz", "tests/tests/packs.rs"),
     ("capibara runtime import python.tar.xz", "tests/tests/packs.rs"),
+    ("pip install target/python/wheels/capibara-*.whl", "needs the wheel; `cargo xtask python`"),
     ("python -m capibara run -c 'print(6 * 7)'", "needs the wheel; `cargo xtask python`"),
     ("capibara repl --fuel 2G --out charts", "asks for lines; tests/tests/repl.rs"),
     (

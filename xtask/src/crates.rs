@@ -115,11 +115,13 @@ fn program(folder: &Path, registry: &Path) -> Result<PathBuf> {
     fs::write(program.join(".cargo/config.toml"), source)?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(&program).args(["build", "--release", "--offline"]);
-    build.env("CARGO_TARGET_DIR", repository().join("target"));
+    // Not in the folder of all other builds: cargo would take what is there for outdated, and then what this build left there.
+    let target = folder.join("target");
+    build.env("CARGO_TARGET_DIR", &target);
     without_our_package(&mut build);
     run(build)?;
     let built = program.join("ten-lines");
-    fs::copy(repository().join("target/release/ten-lines"), &built)?;
+    fs::copy(target.join("release/ten-lines"), &built)?;
     Ok(built)
 }
 
