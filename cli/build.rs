@@ -19,6 +19,7 @@ const LIBRARIES: [(&str, &[&str]); 3] = [
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(linked_statically)");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     let native = env::var("HOST").is_ok_and(|host| is("TARGET", &host));
     if !native || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
@@ -34,6 +35,7 @@ fn main() -> io::Result<()> {
     for argument in ["-static-pie", "-Wl,-z,pack-relative-relocs", &format!("-L{}", folder.display())] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
+    println!("cargo:rustc-cfg=linked_statically");
     Ok(())
 }
 

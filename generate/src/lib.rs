@@ -37,5 +37,5 @@ pub mod wire;
 
 pub use answer::{Answer, Attempt, AttemptEnd, End, Message, Request, Role, Usage};
 pub use error::{ErrorKind, Phase, ProviderError};
-pub use http::{HttpError, HttpProvider};
+pub use http::{HttpError, HttpProvider, use_own_resolver};
 pub use provider::{Event, Provider, Sink};

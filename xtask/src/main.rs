@@ -27,6 +27,7 @@ mod profile;
 mod python;
 mod scans;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -97,16 +98,53 @@ fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Formatting and lints.
+/// Formatting, features and lints.
 fn check() -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
+    features()?;
     run(cargo(&["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+/// Whether the program and the Python package are made of the crates, with the features, that the tests are run with.
+fn features() -> Result<()> {
+    let crates = |selection: &[&str]| -> Result<BTreeSet<String>> {
+        let mut tree = cargo(&["tree", "--locked", "--prefix", "none", "--no-dedupe", "--format", "{p} [{f}]"]);
+        let output = tree.args(selection).output().context("failed to start cargo tree")?;
+        if !output.status.success() {
+            bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    };
+    let tested = crates(&["--workspace", "--edges", "normal,build,dev"])?;
+    for package in ["capibara-cli", "capibara-python"] {
+        let shipped = crates(&["--package", package, "--edges", "normal,build"])?;
+        let others: Vec<_> = shipped.difference(&tested).map(String::as_str).collect();
+        if !others.is_empty() {
+            bail!("{package} has other features than what is tested (see the root manifest):\n{}", others.join("\n"));
+        }
+    }
+    Ok(())
+}
+
+/// Builds all, and sees that building the same again compiles nothing.
+fn build_once() -> Result<()> {
+    let all = ["build", "--release", "--workspace", "--all-targets"];
+    run(cargo(&[&all[..], &["--quiet"]].concat()))?;
+    for words in [&all[..], &["build", "--release", "--bin", "capibara"]] {
+        let output = cargo(words).output().context("failed to start cargo build")?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let again: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with("Compiling")).collect();
+        if !again.is_empty() {
+            bail!("cargo {} compiles again what was built:\n{}", words.join(" "), again.join("\n"));
+        }
+    }
+    Ok(())
 }
 
 fn test(filter: &[String]) -> Result<()> {
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let corpus = corpus();
-    run(cargo(&["build", "--release", "--workspace", "--all-targets", "--quiet"]))?;
+    build_once()?;
     for variant in [
         &["run", "--release", "--quiet", "--", "runtime", "install", "python"][..],
         &["run", "--release", "--quiet", "--", "runtime", "install", "python", "--live"],

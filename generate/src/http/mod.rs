@@ -4,6 +4,7 @@
 //! nobody could tell whether the request was seen, and billed. Beside the time an answer takes, connecting takes little.
 
 mod exchange;
+mod names;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use self::exchange::{Bounds, Broken, Exchange, Head};
+pub use self::names::use_own_resolver;
 use crate::answer::{Answer, Attempt, AttemptEnd, End, Request, Usage};
 use crate::budget::{Budget, Charge, Reservation};
 use crate::cassette::{Sent, Wiring};
@@ -630,6 +632,9 @@ fn client(profile: &Profile) -> reqwest::Result<reqwest::Client> {
     if profile.base_url.is_plain() {
         // Without TLS no certificates are needed, and a machine may have none.
         client = client.tls_certs_only([]);
+    }
+    if let Some(resolver) = names::own_resolver() {
+        client = client.dns_resolver(resolver);
     }
     client.build()
 }
