@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use capibara_tests::{finish, repository, skip};
+use capibara_fake::{Fake, Response};
+use capibara_tests::{Ran, finish, repository, skip};
 
 /// The single file, or a skip.
 fn shipped(test: &str) -> Option<PathBuf> {
@@ -25,11 +26,22 @@ fn in_an_empty_root(
     writable: bool,
     commands: &[(&str, &str)],
 ) -> Option<HashMap<String, (i32, String, String)>> {
+    let root = tempfile::tempdir().unwrap();
+    in_root(test, root.path(), writable, commands)
+}
+
+/// The same in a root that may hold more.
+fn in_root(
+    test: &str,
+    root: &Path,
+    writable: bool,
+    commands: &[(&str, &str)],
+) -> Option<HashMap<String, (i32, String, String)>> {
     let program = shipped(test)?;
     let dir = tempfile::tempdir().unwrap();
-    let (root, results) = (dir.path().join("root"), dir.path().join("results"));
-    for folder in [root.join("proc"), root.join("tmp"), results.clone()] {
-        fs::create_dir_all(folder).unwrap();
+    let results = dir.path();
+    for folder in ["proc", "tmp"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
     }
     fs::copy(program, root.join("capibara")).unwrap();
     fs::write(root.join("hello.py"), "print('hello from a script')\n").unwrap();
@@ -41,7 +53,7 @@ fn in_an_empty_root(
     for (name, words) in commands {
         let result = results.join(name);
         script += &format!(
-            "env -i CAPIBARA_HOME=/tmp/state $(command -v chroot) '{0}' /capibara {words} > '{1}.out' 2> '{1}.err' < /dev/null\n\
+            "env -i CAPIBARA_HOME=/tmp/state $(command -v chroot) '{0}' /{words} > '{1}.out' 2> '{1}.err' < /dev/null\n\
              echo $? > '{1}.code'\n",
             root.display(),
             result.display(),
@@ -64,13 +76,13 @@ fn in_an_empty_root(
 #[test]
 fn in_an_empty_root_it_runs_stops_denies_and_verifies() {
     let commands = [
-        ("hello", "run /hello.py"),
-        ("again", "run /hello.py"),
-        ("limit", "run --timeout 1s -c 'while True: pass'"),
-        ("denied", r#"run -c 'import os; os.system("id")'"#),
-        ("log", "audit verify"),
-        ("list", "audit list"),
-        ("runtime", "runtime verify"),
+        ("hello", "capibara run /hello.py"),
+        ("again", "capibara run /hello.py"),
+        ("limit", "capibara run --timeout 1s -c 'while True: pass'"),
+        ("denied", r#"capibara run -c 'import os; os.system("id")'"#),
+        ("log", "capibara audit verify"),
+        ("list", "capibara audit list"),
+        ("runtime", "capibara runtime verify"),
     ];
     let test = "in_an_empty_root_it_runs_stops_denies_and_verifies";
     let Some(results) = in_an_empty_root(test, true, &commands) else { return };
@@ -92,10 +104,62 @@ fn in_an_empty_root_it_runs_stops_denies_and_verifies() {
 #[test]
 fn where_nothing_can_be_written_it_runs_from_memory() {
     let test = "where_nothing_can_be_written_it_runs_from_memory";
-    let Some(results) = in_an_empty_root(test, false, &[("hello", "run /hello.py")]) else { return };
+    let Some(results) = in_an_empty_root(test, false, &[("hello", "capibara run /hello.py")]) else { return };
     let (code, output, said) = &results["hello"];
     assert_eq!((*code, output.as_str()), (0, "hello from a script\n"), "{results:#?}");
     assert!(said.contains("the runtime is kept in memory"), "{said}");
+}
+
+/// A module for names of hosts, as `/etc/nsswitch.conf` may name one, and a program that asks for a name. Both need a C compiler.
+#[cfg(target_arch = "x86_64")]
+fn module_for_names(root: &Path) -> Option<()> {
+    // It says that it was loaded by making a file, without any library (creat is system call 85).
+    const MODULE: &str = r#"__attribute__((constructor)) static void loaded(void) {
+        long result;
+        __asm__ volatile("syscall" : "=a"(result) : "a"(85L), "D"("/tmp/loaded"), "S"(0644L) : "rcx", "r11", "memory");
+    }"#;
+    const PROGRAM: &str = r#"#include <netdb.h>
+        int main(void) { struct addrinfo *found; return getaddrinfo("localhost", "80", 0, &found); }"#;
+    let libraries = root.join("lib/x86_64-linux-gnu");
+    for folder in [&libraries, &root.join("etc")] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
+    fs::write(root.join("etc/nsswitch.conf"), "hosts: hostile files\n").unwrap();
+    let compile = |source: &str, to: PathBuf, options: &[&str]| {
+        let file = to.with_extension("c");
+        fs::write(&file, source).unwrap();
+        let compiled = Command::new("cc").args(options).arg("-w").arg("-o").arg(&to).arg(&file).output();
+        compiled.is_ok_and(|compiled| compiled.status.success())
+    };
+    let module = compile(MODULE, libraries.join("libnss_hostile.so.2"), &["-shared", "-nostdlib"]);
+    (module && compile(PROGRAM, root.join("asks"), &["-static"])).then_some(())
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn it_asks_a_model_by_name_and_loads_nothing_for_it() {
+    let test = "it_asks_a_model_by_name_and_loads_nothing_for_it";
+    let root = tempfile::tempdir().unwrap();
+    let Some(()) = module_for_names(root.path()) else {
+        return skip(test, "unavailable: a C compiler that links statically");
+    };
+    let fake = Fake::always(Response::json(401, r#"{"error": {"message": "no", "type": "invalid_request_error"}}"#));
+    let url = fake.url().replace("127.0.0.1", "localhost");
+    let add = format!("capibara model add local --kind openai-chat --base-url {url}/v1 --model tiny --no-key");
+    let loaded = "capibara run --read /tmp/loaded -c 'print(1)'";
+    let commands = [
+        ("add", add.as_str()),
+        ("ask", "capibara ask 'print 1' --profile local"),
+        ("ours", loaded),
+        // The control: in a program that leaves it to the C library, the module is there.
+        ("asks", "asks"),
+        ("theirs", loaded),
+    ];
+    let Some(results) = in_root(test, root.path(), true, &commands) else { return };
+    assert_eq!((results["add"].0, fake.requests().len()), (0, 1), "{results:#?}");
+    assert_eq!((results["ask"].0, results["ours"].0), (125, 125), "{results:#?}");
+    assert_eq!((results["asks"].0, results["theirs"].0), (0, 0), "{results:#?}");
 }
 
 #[test]
@@ -191,15 +255,56 @@ fn the_image_holds_the_one_file_and_runs_as_nobody() {
     assert_eq!(names, ["capibara", "tmp"]);
     assert_eq!(fs::read(root.join("capibara")).unwrap(), fs::read(&program).unwrap());
     // A container engine, where there is one that works.
-    let loaded = Command::new("docker").arg("load").arg("--input").arg(&image).output();
-    if !loaded.is_ok_and(|loaded| loaded.status.success()) {
+    let Some(engine) = ContainerEngine::that_loads(&image, &dir.path().join("containers")) else {
         return skip(test, "unavailable: a container engine (the image was looked at and not started)");
-    }
+    };
     let tag = manifest["RepoTags"][0].as_str().unwrap();
-    let words =
-        ["run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", tag, "run", "-c", "print(6 * 7)"];
-    let ran = finish(Command::new("docker").args(words).output().unwrap());
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "42\n"), "{ran:?}");
+    for (options, says) in [(&["--tmpfs", "/tmp"][..], "unpacking the Python runtime"), (&[], "kept in memory")] {
+        let ran = engine.run(&[options, &[tag, "run", "-c", "print(6 * 7)"]].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "42\n"), "{ran:?}");
+        assert!(ran.stderr.contains(says), "{ran:?}");
+    }
+}
+
+/// What starts images here: Docker, or Podman with runc, which needs no daemon and keeps all in a folder of the test.
+struct ContainerEngine {
+    program: &'static str,
+    storage: Vec<String>,
+    options: &'static [&'static str],
+}
+
+impl ContainerEngine {
+    /// The first that takes the image.
+    fn that_loads(image: &Path, folder: &Path) -> Option<Self> {
+        let place = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
+        let podman = ["--runtime=runc", "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"];
+        let podman = podman.map(str::to_owned).into_iter().chain([place("root", "root"), place("runroot", "run")]);
+        let engines = [
+            Self { program: "docker", storage: Vec::new(), options: &[] },
+            Self {
+                program: "podman",
+                storage: podman.collect(),
+                options: &[
+                    "--read-only-tmpfs=false",
+                    "--cgroups=no-conmon",
+                    "--ulimit=nofile=1024:1024",
+                    "--ulimit=nproc=1000:1000",
+                ],
+            },
+        ];
+        engines.into_iter().find(|engine| {
+            let loaded =
+                Command::new(engine.program).args(&engine.storage).arg("load").arg("--input").arg(image).output();
+            loaded.is_ok_and(|loaded| loaded.status.success())
+        })
+    }
+
+    /// Starts an image read-only and without a network.
+    fn run(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new(self.program);
+        command.args(&self.storage).args(["run", "--rm", "--read-only", "--network", "none"]).args(self.options);
+        finish(command.args(words).output().unwrap())
+    }
 }
 
 #[test]

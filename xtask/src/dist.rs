@@ -2,6 +2,8 @@
 //! releases; `python.tar.xz`, the pack of the crate `capibara-runtime-python`; a container image of the one file; a Debian package; and
 //! `SHA256SUMS` of them all.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -111,6 +113,8 @@ fn image(program: &Path) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&folder);
     let root = folder.join("root");
     std::fs::create_dir_all(root.join("tmp"))?;
+    // Engines give a temporary file system the mode of the folder it covers, and nobody in particular writes there.
+    std::fs::set_permissions(root.join("tmp"), Permissions::from_mode(0o1777))?;
     std::fs::copy(program, root.join("capibara"))?;
     let layer = folder.join("layer.tar");
     tar(&layer, &root, &["capibara", "tmp"])?;
