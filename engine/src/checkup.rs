@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use capibara_runtimes::Runtime;
 
 use crate::artifact::{self, Cpu, Metering, OpenError, config};
-use crate::engine::Variant;
+use crate::engine::{Variant, compiled_name};
 use crate::error::EngineError;
 use crate::image::{GUARD, RESERVATION, SLOT_MAPPINGS, SPARE_MAPPINGS, STACK_MAPPINGS, Space};
 use crate::os::{self, PagemapScan};
@@ -138,17 +138,13 @@ pub fn compiled_forms(runtime: &Runtime) -> Result<Vec<CompiledForm>, EngineErro
         let engine = config(metering, cpu, Some(&space))
             .and_then(|config| wasmtime::Engine::new(&config))
             .map_err(EngineError::wasm("set up Wasmtime"))?;
-        let digest = artifact::engine_digest(&engine);
-        ours.push((variant, cpu, format!("-{}.cwasm", digest.get(..16).unwrap_or_default())));
+        ours.push((variant, cpu, compiled_name(&engine, variant, cpu)));
     }
     let mut forms: Vec<CompiledForm> = entries
         .flatten()
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"))
         .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let of = ours.iter().find(|(variant, cpu, end)| {
-                name.ends_with(end.as_str()) && name.starts_with(&format!("{}-{}-", variant.name(), cpu.name()))
-            });
+            let of = ours.iter().find(|(.., name)| entry.file_name() == name.as_str());
             let path = entry.path();
             CompiledForm {
                 variant: of.map(|(variant, ..)| *variant),

@@ -637,7 +637,7 @@ fn compiled_path(engine: &wasmtime::Engine, runtime: &Runtime, variant: Variant,
 }
 
 /// The name of that file.
-fn compiled_name(engine: &wasmtime::Engine, variant: Variant, cpu: Cpu) -> String {
+pub(crate) fn compiled_name(engine: &wasmtime::Engine, variant: Variant, cpu: Cpu) -> String {
     format!("{}-{}-{}.cwasm", variant.name(), cpu.name(), &artifact::engine_digest(engine)[..16])
 }
 

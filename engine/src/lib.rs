@@ -89,6 +89,8 @@ pub use tools::{Tool, ToolError, ToolUse};
 mod documents {
     #[doc = include_str!("../../README.md")]
     struct Readme;
+    #[doc = include_str!("../../docs/start-embed.md")]
+    struct StartEmbed;
     #[doc = include_str!("../../docs/sessions.md")]
     struct Sessions;
     #[doc = include_str!("../../docs/tools.md")]

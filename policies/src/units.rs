@@ -140,7 +140,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 /// [`UnitError`] says what is wrong and shows a value that works.
 pub fn parse_count(text: &str) -> Result<u64, UnitError> {
     let text = text.trim();
-    let malformed = || UnitError::Malformed { text: text.into(), what: "count", example: "1000000 or 20M" };
+    let malformed = || UnitError::Malformed { text: text.into(), what: "count", example: "20M" };
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
         Some(b'M') => (&text[..text.len() - 1], 1_000_000),
@@ -365,10 +365,10 @@ mod tests {
             (duration(""), "`` is not a duration up to 365 days: write for example `2s`"),
             (duration("0s"), "`0s` is zero: a limit must be at least 1ms"),
             (duration("31536001"), "`31536001` has no unit: write for example `31536001ms`"),
-            (count(""), "`` is not a count: write for example `1000000 or 20M`"),
+            (count(""), "`` is not a count: write for example `20M`"),
             (count("0K"), "`0K` is zero: a limit must be at least 1"),
-            (count("_7"), "`_7` is not a count: write for example `1000000 or 20M`"),
-            (count("_"), "`_` is not a count: write for example `1000000 or 20M`"),
+            (count("_7"), "`_7` is not a count: write for example `20M`"),
+            (count("_"), "`_` is not a count: write for example `20M`"),
         ];
         for (result, message) in rows {
             assert_eq!(result.as_ref().unwrap_err().to_string(), *message);
