@@ -220,6 +220,7 @@ impl Progress for Announce {
             ProgressEvent::Started { phase: Phase::CompileAhead, .. } => {
                 "compiling the runtime for this machine, once".to_owned()
             }
+            ProgressEvent::Started { phase: Phase::Unpack, .. } => "unpacking the runtime, once".to_owned(),
             ProgressEvent::Started { .. } => "building the runtime, once; this takes a few minutes".to_owned(),
             ProgressEvent::Message(text) => text,
             _ => return,

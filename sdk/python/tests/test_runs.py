@@ -245,9 +245,13 @@ class Canceling(unittest.TestCase):
             with self.subTest(code=code):
                 timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
                 timer.start()
-                with self.assertRaises(KeyboardInterrupt):
-                    run(code, live=live)
-                timer.join()
+                try:
+                    with self.assertRaises(KeyboardInterrupt):
+                        run(code, live=live)
+                finally:
+                    # A signal that is still to come would end another test.
+                    timer.cancel()
+                    timer.join()
 
 
 class Threads(unittest.TestCase):

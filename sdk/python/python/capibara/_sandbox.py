@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union
 from ._capibara import Canceler, Engine, Outcome, Policy
 from ._capibara import Session as EngineSession
 from ._forks import forgotten_in_children
+from ._packed import packed_runtime
 from ._tools import Tools, running_loop, tools_of
 from ._values import Applied, Artifact, Change, Event, Scan, Written
 
