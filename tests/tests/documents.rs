@@ -1,13 +1,12 @@
 //! What README and the pages of the book show is run as it stands, in order, on a machine that was scrubbed.
 //!
-//! A block of kind `console` holds lines that begin with `$ ` and, behind each, what it prints on both streams. `…` stands for
+//! A block of kind `console` holds lines that begin with `$ ` (and go on in lines that begin with `> `) and, behind each, what it prints on both streams. `…` stands for
 //! anything: as a line for any lines, within a line for any text. Durations may differ. A command behind which nothing stands is only to
-//! be understood (its exit code is not 125 or 127). What a document needs before it begins is made by
+//! be understood (its exit code is not 125 or 127, unless an error is shown). What a document needs before it begins is made by
 //! `fixtures/documents/<document>/setup.sh`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use capibara_tests::{cache, engine, finish, fixture, repository};
@@ -31,6 +30,10 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ("capibara ask \"total per region in sales.csv\" --read sales.csv", "asks a model; tests/tests/ask.rs"),
 ];
 
+/// Where there are pages.
+const FOLDERS: [&str; 8] =
+    ["", "docs", "docs/exit-codes", "docs/grants", "docs/limits", "policies/src/rules/pages", "fuzz", "sdk/python"];
+
 /// A command as a document shows it.
 struct Shown {
     command: String,
@@ -46,6 +49,11 @@ fn shown(text: &str) -> Vec<Shown> {
             if let Some(command) = line.strip_prefix("$ ") {
                 commands.push(Shown { command: command.to_owned(), prints: Vec::new() });
                 first = false;
+            } else if let Some(more) = line.strip_prefix("> ")
+                && let Some(last) = commands.last_mut()
+                && last.prints.is_empty()
+            {
+                last.command += &format!("\n{more}");
             } else if !first && let Some(last) = commands.last_mut() {
                 last.prints.push(line.to_owned());
             }
@@ -81,7 +89,7 @@ fn run(document: &str, commands: &[Shown]) {
     }
     symlink(env!("CARGO_BIN_EXE_capibara-under-test"), bin.join("capibara")).unwrap();
     const MARK: &str = "---- 8b1d2f";
-    let name = Path::new(document).file_stem().unwrap().to_string_lossy().to_lowercase();
+    let name = document.trim_start_matches("docs/").trim_end_matches(".md").to_lowercase();
     let setup = fixture("documents").join(name).join("setup.sh");
     let mut script = fs::read_to_string(&setup).unwrap_or_default();
     script += "\nexec 2>&1\ncode=0\n";
@@ -101,7 +109,8 @@ fn run(document: &str, commands: &[Shown]) {
         let (code, behind) = behind.split_once('\n').unwrap();
         rest = behind;
         let code: i32 = code.trim().parse().unwrap();
-        assert!(code != 125 && code != 127, "{document}: `{command}` ended with {code}:\n{printed}");
+        let fails = prints.iter().any(|line| line.contains("error: "));
+        assert!(fails || (code != 125 && code != 127), "{document}: `{command}` ended with {code}:\n{printed}");
         let right = prints.is_empty() || is_shown(prints, printed);
         assert!(right, "{document}: `{command}` is shown to print\n{}\nand prints\n{printed}", prints.join("\n"));
     }
@@ -110,9 +119,11 @@ fn run(document: &str, commands: &[Shown]) {
 #[test]
 fn every_command_that_is_shown_does_what_is_shown() {
     let mut documents = vec!["README.md".to_owned()];
-    let pages = fs::read_dir(repository().join("docs")).unwrap();
-    let names = pages.map(|page| page.unwrap().file_name().into_string().unwrap());
-    documents.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")));
+    for folder in FOLDERS.into_iter().filter(|folder| folder.starts_with("docs")) {
+        let pages = fs::read_dir(repository().join(folder)).unwrap();
+        let names = pages.map(|page| page.unwrap().file_name().into_string().unwrap());
+        documents.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
+    }
     documents.sort();
     let mut elsewhere: Vec<&str> = ELSEWHERE.iter().map(|(command, _)| *command).collect();
     let mut count = 0;
@@ -141,11 +152,10 @@ fn anchor(heading: &str) -> String {
 fn no_link_is_dead() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     let code = Regex::new(r"(?s)```.*?```|`[^`\n]*`").unwrap();
-    let pages = ["", "docs", "policies/src/rules/pages", "fuzz", "sdk/python"];
     // The pages of the root as they are called in the book.
     let in_book = |to: &str| repository().join(to);
     let mut count = 0;
-    for folder in pages.map(|folder| repository().join(folder)) {
+    for folder in FOLDERS.map(|folder| repository().join(folder)) {
         for page in fs::read_dir(&folder).unwrap().map(|page| page.unwrap().path()) {
             if page.extension().is_none_or(|end| end != "md") {
                 continue;

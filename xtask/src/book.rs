@@ -1,19 +1,29 @@
-//! The book: the pages of `docs/` with those of the repository's root and of the rules, as `mdbook` makes them, in `target/book`.
+//! The book: the pages of `docs/` with those of the repository's root, of the commands and of the rules, as `mdbook` makes them, in `target/book`.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{repository, run};
+use crate::{cargo, repository, run};
 
-/// Pages at the root of the repository that are in the book too.
-const ROOT: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "SECURITY.md", "SPECIFICATION.md", "GLOSSARY.md", "CHANGELOG.md"];
+/// Pages elsewhere in the repository that are in the book too.
+const OTHERS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "SPECIFICATION.md",
+    "GLOSSARY.md",
+    "CHANGELOG.md",
+    "fuzz/README.md",
+];
+const RULES: &str = "policies/src/rules/pages";
 const BUILDER: &str = "cargo install mdbook --version 0.5.4 --locked";
 
 pub(crate) fn make() -> Result<()> {
+    run(cargo(&["build", "--release", "--quiet", "--bin", "capibara"]))?;
     let target = repository().join("target");
     let (source, book) = (target.join("book-source"), target.join("book"));
     let _ = fs::remove_dir_all(&source);
@@ -34,35 +44,98 @@ pub(crate) fn make() -> Result<()> {
 
 /// Puts all pages into one folder, with their links to each other as they are then.
 fn gather(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder.join("rules"))?;
-    let mut names = Vec::new();
-    for page in fs::read_dir(repository().join("docs"))? {
-        let page = page?.path();
-        if page.extension().is_some_and(|end| end == "md") {
-            let name = page.file_name().context("a file name")?.to_string_lossy().into_owned();
-            let mut text = fs::read_to_string(&page)?;
-            for root in ROOT {
-                text = text.replace(&format!("](../{root}"), &format!("]({root}"));
-            }
-            fs::write(folder.join(&name), text)?;
-            names.push(name);
+    let docs = repository().join("docs");
+    let mut pages = Vec::new();
+    for page in files(&docs, "md")? {
+        let name = page.strip_prefix(&docs)?.to_string_lossy().into_owned();
+        let mut text = fs::read_to_string(&page)?.replace(&format!("../{RULES}/"), "rules/");
+        for to in OTHERS.iter().chain(&["schema/"]) {
+            text = text.replace(&format!("../{to}"), to);
+        }
+        write(&folder.join(&name), &text)?;
+        pages.push(name);
+    }
+    for name in OTHERS {
+        write(&folder.join(name), &fs::read_to_string(repository().join(name))?.replace("](docs/", "]("))?;
+    }
+    for (from, end, to) in [(RULES, "md", "rules"), ("schema", "json", "schema")] {
+        for file in files(&repository().join(from), end)? {
+            write(&folder.join(to).join(file.file_name().unwrap_or_default()), &fs::read_to_string(&file)?)?;
         }
     }
-    for name in ROOT {
-        let text = fs::read_to_string(repository().join(name))?;
-        fs::write(folder.join(name), text.replace("](docs/", "]("))?;
-    }
+    commands(&folder.join("commands"))?;
     let mut summary = fs::read_to_string(folder.join("SUMMARY.md"))?;
-    let mut rules: Vec<_> = fs::read_dir(repository().join("policies/src/rules/pages"))?.flatten().collect();
-    rules.sort_by_key(fs::DirEntry::file_name);
-    for rule in rules {
-        let name = rule.file_name().to_string_lossy().into_owned();
-        fs::copy(rule.path(), folder.join("rules").join(&name))?;
-        summary += &format!("\n- [{}](rules/{name})", name.trim_end_matches(".md"));
-    }
-    if let Some(name) = names.iter().find(|name| *name != "SUMMARY.md" && !summary.contains(&format!("]({name})"))) {
+    if let Some(name) = pages.iter().find(|name| *name != "SUMMARY.md" && !summary.contains(&format!("]({name})"))) {
         bail!("docs/{name} is not in docs/SUMMARY.md");
     }
-    fs::write(folder.join("SUMMARY.md"), summary + "\n")?;
+    for (title, of) in [("# Commands\n", "commands"), ("# Rules\n", "rules")] {
+        let mut list = format!("{title}\n");
+        for page in files(&folder.join(of), "md")? {
+            let name = page
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .replace('-', if of == "rules" { "-" } else { " " });
+            list += &format!("- [{name}]({})\n", page.strip_prefix(folder)?.display());
+        }
+        summary = summary.replace(title, &list);
+    }
+    write(&folder.join("SUMMARY.md"), &summary)?;
+    no_link_is_dead(folder)
+}
+
+/// A page of each command: what `--help` says.
+fn commands(folder: &Path) -> Result<()> {
+    let capibara = repository().join("target/release/capibara");
+    let manual = folder.join("manual");
+    let mut write_manual = Command::new(&capibara);
+    write_manual.args(["man", "--out"]).arg(&manual).stderr(std::process::Stdio::null());
+    fs::create_dir_all(folder)?;
+    run(write_manual)?;
+    for page in files(&manual, "1")? {
+        let name = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let help = Command::new(&capibara).args(name.split('-').skip(1)).arg("--help").output()?;
+        let help = String::from_utf8(help.stdout).context("the help is text")?;
+        let title = name.replace('-', " ");
+        write(&folder.join(format!("{name}.md")), &format!("# {title}\n\n```text\n{}\n```\n", help.trim_end()))?;
+    }
+    fs::remove_dir_all(manual)?;
+    Ok(())
+}
+
+/// The files below a folder with an ending, in the order of their names.
+fn files(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path, end)?);
+        } else if path.extension() == Some(OsStr::new(end)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(file))?;
+    fs::write(file, text).with_context(|| format!("failed to write {}", file.display()))
+}
+
+/// Each link of a page to a file is to one that is in the book.
+fn no_link_is_dead(folder: &Path) -> Result<()> {
+    for page in files(folder, "md")? {
+        let text = fs::read_to_string(&page)?;
+        // Code is no link.
+        let prose: String = text.split("```").step_by(2).flat_map(|it| it.split('`').step_by(2)).collect();
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            let elsewhere = path.is_empty() || link.contains("://") || link.starts_with("mailto:");
+            if !elsewhere && !page.parent().unwrap_or(folder).join(path).exists() {
+                bail!("{}: the link {link} is dead", page.strip_prefix(folder)?.display());
+            }
+        }
+    }
     Ok(())
 }
