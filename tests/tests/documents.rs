@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
-use capibara_tests::{cache, engine, finish, fixture, repository};
+use capibara_tests::{Sandbox, cache, engine, finish, fixture, repository};
 use regex::Regex;
 
 /// Commands that are not run here, each with its reason. One that is not in a document any more fails the test.
@@ -116,8 +116,8 @@ fn run(document: &str, commands: &[Shown]) {
     }
 }
 
-#[test]
-fn every_command_that_is_shown_does_what_is_shown() {
+/// README and the pages of the book.
+fn documents() -> Vec<String> {
     let mut documents = vec!["README.md".to_owned()];
     for folder in FOLDERS.into_iter().filter(|folder| folder.starts_with("docs")) {
         let pages = fs::read_dir(repository().join(folder)).unwrap();
@@ -125,6 +125,12 @@ fn every_command_that_is_shown_does_what_is_shown() {
         documents.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
     }
     documents.sort();
+    documents
+}
+
+#[test]
+fn every_command_that_is_shown_does_what_is_shown() {
+    let documents = documents();
     let mut elsewhere: Vec<&str> = ELSEWHERE.iter().map(|(command, _)| *command).collect();
     let mut count = 0;
     for document in &documents {
@@ -140,6 +146,79 @@ fn every_command_that_is_shown_does_what_is_shown() {
     }
     assert!(elsewhere.is_empty(), "in no document: {elsewhere:?}");
     assert!(count >= 15, "{count} commands");
+}
+
+/// Programs and files in documents: each fenced block that is not `console`, with its language, in order.
+fn fenced(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if language != "console" {
+                blocks.push((language.to_owned(), body.join("\n") + "\n"));
+            }
+        }
+    }
+    blocks
+}
+
+/// Blocks that others run or read: `(document, language, who)`. Who is a file of this repository that names the document.
+const FENCED_ELSEWHERE: [(&str, &str, &str); 10] = [
+    ("README.md", "rust,no_run", "engine/src/lib.rs"),
+    ("docs/sessions.md", "rust,no_run", "engine/src/lib.rs"),
+    ("docs/start-embed.md", "rust,no_run", "engine/src/lib.rs"),
+    ("docs/tools.md", "rust,no_run", "engine/src/lib.rs"),
+    ("docs/start-embed.md", "toml", "xtask/src/crates.rs"),
+    ("README.md", "python", "sdk/python/tests/test_package.py"),
+    ("docs/python.md", "python", "sdk/python/tests/test_package.py"),
+    ("docs/sessions.md", "python", "tests/tests/sessions.rs"),
+    ("docs/tools.md", "python", "tests/tests/tools.rs"),
+    // Lines of a protocol.
+    ("docs/tools.md", "text", "tests/tests/tool_programs.rs"),
+];
+
+/// Uses a file that a document shows, which is the block of that number.
+fn use_shown(document: &str, number: usize, body: &str) {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_capibara-under-test"));
+    let file = sandbox.file("shown.yaml", body).display().to_string();
+    let (ran, code, says) = match (document, number) {
+        ("docs/policies.md", 0) => (sandbox.run(&["policy", "check", &file]), 0, "can be used"),
+        ("docs/custom-rules.md", 0) => (sandbox.run(&["policy", "test", &file]), 0, "3 cases, all hold"),
+        ("docs/generation.md", 0) => {
+            fs::create_dir_all(sandbox.dir.path().join(".config/capibara")).unwrap();
+            let _ = sandbox.file(".config/capibara/models.yaml", body);
+            (sandbox.run(&["model", "list"]), 0, "llama-3.3-70b-versatile")
+        }
+        // It is read before a model is asked.
+        ("docs/generation.md", 1) => {
+            let words = ["ask", "do it", "--profile", "llama-cpp", "--check-file", &file, "--deadline", "1ms"];
+            (sandbox.run(&words), 125, "the deadline has passed")
+        }
+        _ => panic!("{document}: nobody uses block {number}"),
+    };
+    let said = ran.stdout.clone() + &ran.stderr;
+    assert!(ran.code == Some(code) && said.contains(says), "{document}, block {number}: {ran:?}");
+}
+
+#[test]
+fn every_program_that_is_shown_is_run() {
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(repository().join(&document)).unwrap();
+        for (number, (language, body)) in fenced(&text).iter().enumerate() {
+            count += 1;
+            match FENCED_ELSEWHERE.iter().find(|it| (it.0, it.1) == (&document, language)) {
+                Some((.., who)) => {
+                    let by = fs::read_to_string(repository().join(who)).unwrap();
+                    let names = by.contains(document.trim_start_matches("docs/")) || language == "text";
+                    assert!(names, "{who} does not name {document}");
+                }
+                None => use_shown(&document, number, body),
+            }
+        }
+    }
+    assert!(count >= 15, "{count} blocks");
 }
 
 /// The anchor of a heading, as mdbook and forges make it.

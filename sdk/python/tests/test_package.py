@@ -1,13 +1,17 @@
 """The package itself: doctests, stubs, the command line."""
 
 import ast
+import contextlib
 import doctest
 import importlib
 import inspect
+import io
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import capibara
@@ -20,9 +24,46 @@ MODULES = ["capibara", *(f"capibara.{name}" for name in ("_sandbox", "_tools"))]
 def load_tests(loader, tests, pattern):
     for name in MODULES:
         tests.addTests(doctest.DocTestSuite(importlib.import_module(name)))
-    guide = pathlib.Path(__file__).parents[3] / "docs/python.md"
-    tests.addTests(doctest.DocFileSuite(str(guide), module_relative=False))
+    tests.addTests(doctest.DocFileSuite(str(REPOSITORY / "docs/python.md"), module_relative=False))
     return tests
+
+
+REPOSITORY = pathlib.Path(__file__).parents[3]
+
+
+class Documents(unittest.TestCase):
+    """Programs in documents that are not written as a dialogue; `load_tests` runs those that are."""
+
+    def programs(self, document):
+        blocks = [block.split("\n```")[0] for block in (REPOSITORY / document).read_text().split("```python\n")[1:]]
+        return [block for block in blocks if not block.startswith(">>> ")]
+
+    def test_the_readme(self):
+        [program] = self.programs("README.md")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, {})
+        self.assertIn(f"# {printed.getvalue().strip()}", " ".join(program.split()))
+
+    def test_the_guide(self):
+        [program] = self.programs("docs/python.md")
+        before = os.getcwd()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            self.addCleanup(os.chdir, before)
+            for name, text in [("data/in.txt", "7"), ("src/old.txt", "old"), ("helper.py", "def double(x): return 2 * x")]:
+                pathlib.Path(name).parent.mkdir(exist_ok=True)
+                pathlib.Path(name).write_text(text)
+            pathlib.Path("job.py").write_text(
+                "import sys, helper\n"
+                "number = int(open('/in/in.txt').read())\n"
+                "open('/out/result.txt', 'w').write(f'{sys.argv[1]} {helper.double(number)}')\n"
+                "open('/src/old.txt', 'w').write('new')\n"
+            )
+            exec(program, {"capibara": capibara, "pathlib": pathlib})
+            self.assertEqual(pathlib.Path("results/result.txt").read_text(), "--fast 14")
+            self.assertEqual(pathlib.Path("src/old.txt").read_text(), "new")
+            os.chdir(before)
 
 
 class Stubs(unittest.TestCase):
