@@ -168,7 +168,7 @@ pub fn finish(output: Output) -> Ran {
 }
 
 /// Notes that a test could not run here, for the summary of `cargo xtask test`. There are only two kinds of reason:
-/// "corpus not given" and "unavailable: <capability>".
+/// "corpus not given" and "unavailable: CAPABILITY".
 pub fn skip(test: &str, reason: &str) {
     eprintln!("SKIPPED {test}: {reason}");
     if let Some(path) = std::env::var_os("CAPIBARA_TEST_SKIPS") {

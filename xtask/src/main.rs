@@ -4,7 +4,7 @@
 //! test of the workspace and closes with a summary that counts what was skipped and why. In CI (`CI=true`) it fails on
 //! a skip that could have been avoided.
 //!
-//! `cargo xtask check` looks at formatting and lints. `cargo xtask bars` measures what SPECIFICATION.md promises about
+//! `cargo xtask check` looks at formatting, features, lints and links of the documentation. `cargo xtask bars` measures what SPECIFICATION.md promises about
 //! speed and memory, as ratios in one interleaved run, `cargo xtask scans` what it promises about scanning, and
 //! `cargo xtask kernels` what computing costs (`--fuel`: against the recorded counts; `--record`: records them).
 //!
@@ -98,11 +98,15 @@ fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Formatting, features and lints.
+/// Formatting, features, lints and links of the documentation.
 fn check() -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     features()?;
-    run(cargo(&["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    run(cargo(&["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    // `missing_docs` is one of those lints, so everything public is documented; here its links are followed.
+    let mut documentation = cargo(&["doc", "--release", "--workspace", "--no-deps", "--lib", "--quiet"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    run(documentation)
 }
 
 /// Whether the program and the Python package are made of the crates, with the features, that the tests are run with.

@@ -1,7 +1,7 @@
 //! The rules: one file and one page each.
 //!
 //! A rule is named for the pattern it finds, so that "allow `dynamic-code`" reads well; ids are permanent. What a rule
-//! looks for is mostly a table of [`Symbol`]s per language, which the resolver of that language looks names up in; what
+//! looks for is mostly a table of `Symbol`s per language, which the resolver of that language looks names up in; what
 //! needs more than a name is code in the language's module that reports under the rule.
 
 use crate::Severity;
