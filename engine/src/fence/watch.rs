@@ -176,8 +176,8 @@ impl Wake for Unpark {
 /// The machine's processors, for runs that compute for long on threads of their callers.
 ///
 /// With many more threads than processors, one whose time is up would have to wait until the system gives all the others
-/// theirs, tens of milliseconds. So only as many threads compute as there are processors, in turns of a few stretches, and
-/// the others are parked, where an alarm finds them at once. A run that needs one stretch only is not held up.
+/// theirs, tens of milliseconds. So only about as many threads compute as there are processors, in turns of a few stretches,
+/// and the others are parked, where an alarm finds them at once. A run that needs one stretch only is not held up.
 pub(crate) struct Processors(Mutex<Shared>);
 
 struct Shared {
@@ -206,8 +206,9 @@ impl Processors {
         let waiting = {
             let mut shared = self.lock();
             let none_waits = shared.queue.is_empty();
-            let free =
-                shared.free.get_or_insert_with(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+            let free = shared
+                .free
+                .get_or_insert_with(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get) + SPARE);
             if *free > 0 && none_waits {
                 *free -= 1;
                 return true;
@@ -246,6 +247,9 @@ thread_local! {
 /// How long a thread keeps a processor that others wait for. Passing it on takes tens of microseconds: in turns of one stretch, that was
 /// a quarter of the time of eight threads on two processors.
 const TURN: Duration = Duration::from_millis(3);
+
+/// How many more threads compute than there are processors, so that no processor is idle while a thread wakes up.
+const SPARE: usize = 1;
 
 /// Gives this thread's processor back, if it has one: before it waits for something outside.
 fn release() {
