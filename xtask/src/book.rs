@@ -1,5 +1,6 @@
 //! The book: the pages of `docs/` with those of the repository's root, of the commands and of the rules, as `mdbook` makes them, in `target/book`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,7 @@ fn gather(folder: &Path) -> Result<()> {
             write(&folder.join(to).join(file.file_name().unwrap_or_default()), &fs::read_to_string(&file)?)?;
         }
     }
+    fs::copy(repository().join("LICENSE"), folder.join("LICENSE"))?;
     commands(&folder.join("commands"))?;
     let mut summary = fs::read_to_string(folder.join("SUMMARY.md"))?;
     if let Some(name) = pages.iter().find(|name| *name != "SUMMARY.md" && !summary.contains(&format!("]({name})"))) {
@@ -71,11 +73,9 @@ fn gather(folder: &Path) -> Result<()> {
     for (title, of) in [("# Commands\n", "commands"), ("# Rules\n", "rules")] {
         let mut list = format!("{title}\n");
         for page in files(&folder.join(of), "md")? {
-            let name = page
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .replace('-', if of == "rules" { "-" } else { " " });
+            let text = fs::read_to_string(&page)?;
+            let title = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
+            let name = title.split(':').next().unwrap_or_default();
             list += &format!("- [{name}]({})\n", page.strip_prefix(folder)?.display());
         }
         summary = summary.replace(title, &list);
@@ -92,12 +92,24 @@ fn commands(folder: &Path) -> Result<()> {
     write_manual.args(["man", "--out"]).arg(&manual).stderr(std::process::Stdio::null());
     fs::create_dir_all(folder)?;
     run(write_manual)?;
+    // `capibara-audit-rotate-key` is `rotate-key` of `capibara audit`: a command comes behind the one it belongs to.
+    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for page in files(&manual, "1")? {
         let name = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let help = Command::new(&capibara).args(name.split('-').skip(1)).arg("--help").output()?;
+        let above =
+            known.iter().filter(|(above, _)| name.starts_with(&format!("{above}-"))).max_by_key(|it| it.0.len());
+        let words = match above {
+            Some((above, words)) => [&words[..], &[name[above.len() + 1..].to_owned()]].concat(),
+            None => Vec::new(),
+        };
+        let help = Command::new(&capibara).args(&words).arg("--help").output()?;
+        if !help.status.success() {
+            bail!("`capibara {} --help` ended with {}", words.join(" "), help.status);
+        }
         let help = String::from_utf8(help.stdout).context("the help is text")?;
-        let title = name.replace('-', " ");
+        let title = [&["capibara".to_owned()], &words[..]].concat().join(" ");
         write(&folder.join(format!("{name}.md")), &format!("# {title}\n\n```text\n{}\n```\n", help.trim_end()))?;
+        known.insert(name, words);
     }
     fs::remove_dir_all(manual)?;
     Ok(())
@@ -114,7 +126,7 @@ fn files(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
             found.push(path);
         }
     }
-    found.sort();
+    found.sort_by_key(|path| path.with_extension(""));
     Ok(found)
 }
 
