@@ -245,7 +245,7 @@ thread_local! {
 }
 
 /// How long a thread keeps a processor that others wait for. Passing it on takes tens of microseconds: in turns of one stretch, that was
-/// a quarter of the time of eight threads on two processors.
+/// an eighth of the time of eight threads on two processors.
 const TURN: Duration = Duration::from_millis(3);
 
 /// How many more threads compute than there are processors, so that no processor is idle while a thread wakes up.

@@ -14,7 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 static OWN: AtomicBool = AtomicBool::new(false);
 
 /// Looks names of hosts up by itself, from now on and in the whole process: in `/etc/hosts`, and with the servers that `/etc/resolv.conf`
-/// names. Other ways that `/etc/nsswitch.conf` may name (mDNS, LDAP) are not gone.
+/// names. It takes none of the other ways that `/etc/nsswitch.conf` may name (mDNS, LDAP).
 ///
 /// It is for programs that are linked statically. glibc would load the modules for those ways from the machine into such a program, made for
 /// another C library, and may crash in them.
@@ -53,7 +53,8 @@ impl System {
     fn read() -> Self {
         let (configuration, no_server) = match read_system_conf() {
             Ok(read) => (read, None),
-            Err(error) => (Default::default(), Some(error)),
+            // Nobody's public servers are asked in their place.
+            Err(error) => ((ResolverConfig::from_name_servers(Vec::new()), ResolverOpts::default()), Some(error)),
         };
         Self { resolver: resolver(configuration), no_server }
     }
