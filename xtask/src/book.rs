@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, repository, run};
+use crate::{cargo, output, repository, run};
 
 /// Pages elsewhere in the repository that are in the book too.
 const OTHERS: [&str; 7] = [
@@ -102,11 +102,9 @@ fn commands(folder: &Path) -> Result<()> {
             Some((above, words)) => [&words[..], &[name[above.len() + 1..].to_owned()]].concat(),
             None => Vec::new(),
         };
-        let help = Command::new(&capibara).args(&words).arg("--help").output()?;
-        if !help.status.success() {
-            bail!("`capibara {} --help` ended with {}", words.join(" "), help.status);
-        }
-        let help = String::from_utf8(help.stdout).context("the help is text")?;
+        let mut help = Command::new(&capibara);
+        help.args(&words).arg("--help");
+        let help = output(help)?;
         let title = [&["capibara".to_owned()], &words[..]].concat().join(" ");
         write(&folder.join(format!("{name}.md")), &format!("# {title}\n\n```text\n{}\n```\n", help.trim_end()))?;
         known.insert(name, words);

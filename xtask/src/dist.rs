@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, repository, run};
+use crate::{cargo, output, repository, run};
 
 /// The most that may be shipped, in MiB.
 const LARGEST_PROGRAM: u64 = 60;
@@ -80,15 +80,6 @@ fn named(program: &Path) -> Result<PathBuf> {
     let name = program.with_file_name(format!("capibara-{}-linux", std::env::consts::ARCH));
     std::fs::copy(program, &name)?;
     Ok(name)
-}
-
-fn output(mut command: Command) -> Result<String> {
-    let shown = format!("{command:?}");
-    let output = command.output().with_context(|| format!("failed to start {shown}"))?;
-    if !output.status.success() {
-        bail!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 pub(crate) fn sha256(path: &Path) -> Result<String> {

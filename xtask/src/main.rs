@@ -98,6 +98,16 @@ fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
+/// What a command prints; an error if it fails.
+fn output(mut command: Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.output().with_context(|| format!("failed to start {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Formatting, features, lints and links of the documentation.
 fn check() -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
@@ -113,11 +123,8 @@ fn check() -> Result<()> {
 fn features() -> Result<()> {
     let crates = |selection: &[&str]| -> Result<BTreeSet<String>> {
         let mut tree = cargo(&["tree", "--locked", "--prefix", "none", "--no-dedupe", "--format", "{p} [{f}]"]);
-        let output = tree.args(selection).output().context("failed to start cargo tree")?;
-        if !output.status.success() {
-            bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        tree.args(selection);
+        Ok(output(tree)?.lines().map(str::to_owned).collect())
     };
     let tested = crates(&["--workspace", "--edges", "normal,build,dev"])?;
     for package in ["capibara-cli", "capibara-python"] {

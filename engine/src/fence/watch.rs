@@ -240,8 +240,15 @@ impl Processors {
 }
 
 thread_local! {
-    /// Where the processor comes from that this thread computes on, if it has one.
-    static OURS: RefCell<Option<Arc<Processors>>> = const { RefCell::new(None) };
+    /// The turn of this thread, if it computes on a processor.
+    static OURS: RefCell<Option<Turn>> = const { RefCell::new(None) };
+}
+
+/// A thread's time on a processor.
+struct Turn {
+    /// Where it comes from.
+    processors: Arc<Processors>,
+    began: Instant,
 }
 
 /// How long a thread keeps a processor that others wait for. Passing it on takes tens of microseconds: in turns of one stretch, that was
@@ -253,8 +260,8 @@ const SPARE: usize = 1;
 
 /// Gives this thread's processor back, if it has one: before it waits for something outside.
 fn release() {
-    if let Some(processors) = OURS.with(|ours| ours.borrow_mut().take()) {
-        processors.give_back();
+    if let Some(turn) = OURS.with(|ours| ours.borrow_mut().take()) {
+        turn.processors.give_back();
     }
 }
 
@@ -273,7 +280,6 @@ pub(crate) fn block_on<F: Future>(processors: &Arc<Processors>, future: F) -> F:
     let waker = Waker::from(unpark.clone());
     let mut cx = Context::from_waker(&waker);
     let _release = Release;
-    let mut turn_began = Instant::now();
     loop {
         let before = unpark.wakes.load(Ordering::SeqCst);
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
@@ -286,13 +292,13 @@ pub(crate) fn block_on<F: Future>(processors: &Arc<Processors>, future: F) -> F:
             continue;
         }
         // It goes on computing. (A further wake is another matter: its time is up, it is canceled, or input has come.)
-        if OURS.with(|ours| ours.borrow().is_some()) && turn_began.elapsed() < TURN {
+        if OURS.with(|ours| ours.borrow().as_ref().is_some_and(|turn| turn.began.elapsed() < TURN)) {
             continue;
         }
         release();
         if processors.take(&unpark, seen) {
-            OURS.with(|ours| *ours.borrow_mut() = Some(processors.clone()));
-            turn_began = Instant::now();
+            let turn = Turn { processors: processors.clone(), began: Instant::now() };
+            OURS.with(|ours| *ours.borrow_mut() = Some(turn));
         }
     }
 }

@@ -41,9 +41,9 @@ class Sessions(unittest.TestCase):
 
     def test_overlays(self):
         with tempfile.TemporaryDirectory() as folder:
-            session = Sandbox(overlay={folder: "/work"}).session()
-            session.run("open('/work/new', 'w').write('1')").check()
-            self.assertEqual([change.path for change in session.changes], ["/work/new"])
+            session = Sandbox(overlay={folder: "/notes"}).session()
+            session.run("open('/notes/new', 'w').write('1')").check()
+            self.assertEqual([change.path for change in session.changes], ["/notes/new"])
             self.assertEqual(session.apply().applied, 1)
             self.assertEqual(session.changes, ())
             self.assertEqual(pathlib.Path(folder, "new").read_text(), "1")
